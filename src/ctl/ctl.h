@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What the parts of ctsync share: the run-time context, the command table's
+ * form, the connection to the daemon and the ways to print.
+ *
+ * A command function gets its arguments without options and returns the exit
+ * code (enum ctl_exit).  It prints results to stdout and errors, by ctl_err(),
+ * to stderr.  stdout is checked once, when everything has been printed.
+ */
+#ifndef CTL_H
+#define CTL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "ctsync/ctlproto.h"
+#include "ctsync/filter.h"
+
+enum out_format {
+	OUT_TEXT,
+	OUT_JSON,
+	OUT_XML
+};
+
+struct ctl {
+	const char		*socket;
+	const char		*cmd;		/* name of the command */
+	bool			 json;		/* print what the daemon answered */
+	enum out_format		 format;	/* of show */
+	const char		*peer;		/* --peer, or NULL */
+	struct flow_filter	 filter;
+	json_t			*conditions;	/* the same for the daemon */
+	unsigned		 timeout_s;	/* how long the daemon may be silent, 0: for ever */
+};
+
+#define CTL_CMD_FILTER	0x01u		/* takes -p, -s, ... */
+#define CTL_CMD_FORMAT	0x02u		/* takes -o text|json|xml */
+
+struct ctl_cmd {
+	const char	*name;
+	const char	*args;		/* for the usage */
+	const char	*help;		/* one line */
+	unsigned	 flags;		/* CTL_CMD_* */
+	int		 min_args, max_args;
+	unsigned	 timeout_s;
+	int		(*fn)(struct ctl *, int argc, char **argv);
+};
+
+/* main.c */
+/* One line on stderr, "ctsync: ...". */
+void	ctl_err(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* client.c: one request and its answer */
+struct client_cb {
+	/* The payload of a FLOWS frame; false: enough, end here. */
+	bool	(*flows)(void *ctx, struct rbuf *payload);
+};
+
+/*
+ * Send {"proto", "cmd"} and args (its reference is taken; may be NULL) and read
+ * the answer; TEXT goes to stdout, PROGRESS to stderr if somebody looks.
+ * Returns the RESULT, a new reference, whatever it says; NULL, after a message,
+ * when the daemon cannot be reached or does not speak our language.
+ */
+json_t	*client_call(const struct ctl *c, json_t *args, const struct client_cb *cb, void *cb_ctx);
+
+/* The exit code of a RESULT; its error, if any, is printed. */
+int	 client_exit(const struct ctl *c, const json_t *result);
+
+/*
+ * client_call(), and the whole answer printed if --json was given (then
+ * *result is NULL).  The exit code; *result is NULL if there is no more to do.
+ */
+int	 client_simple(const struct ctl *c, json_t *args, json_t **result);
+
+/* text.c: numbers and tables for people */
+#define TEXT_MAX	64
+char	*text_ms(double ms, char buf[TEXT_MAX]);		/* "12 ms", "3 min" */
+char	*text_bytes(double bytes, char buf[TEXT_MAX]);		/* "1.2 GiB" */
+/* A member as text: "-" if it is missing or null. */
+char	*text_member(const json_t *obj, const char *key, char buf[TEXT_MAX]);
+const char *text_str(const json_t *obj, const char *key, const char *otherwise);
+double	 text_num(const json_t *obj, const char *key, double otherwise);
+void	 text_dump(const json_t *j);				/* pretty JSON on stdout */
+
+struct table;
+struct table	*table_new(unsigned cols);
+/* Append a cell, left to right, line by line; copies. */
+void		 table_cell(struct table *t, const char *text);
+/* Print with aligned columns, numbers to the right, and free. */
+void		 table_print(struct table *t);
+
+/* flowout.c: flows on stdout */
+struct nf_conntrack;
+struct flowout;
+struct flowout	*flowout_new(enum out_format format);
+/* False when stdout takes no more. */
+bool		 flowout_flow(struct flowout *o, const struct flow *f);
+/* The same flow as the kernel told it: text and XML show all that it knows. */
+bool		 flowout_kernel(struct flowout *o, const struct flow *f,
+		    const struct nf_conntrack *ct);
+/*
+ * Release, and return the number of flows.  Output that is not complete is not
+ * closed either, so that no reader takes it for the whole.
+ */
+uint64_t	 flowout_end(struct flowout *o, bool complete);
+
+/* kdump.c: the kernel's table */
+/* Calls fn for each entry until it says false.  0 or -errno. */
+int	kdump(uint8_t family, bool (*fn)(void *ctx, const struct flow *f,
+	    const struct nf_conntrack *ct), void *ctx);
+
+/* The commands. */
+int	cmd_status(struct ctl *, int, char **);
+int	cmd_ready(struct ctl *, int, char **);
+int	cmd_show(struct ctl *, int, char **);
+int	cmd_count(struct ctl *, int, char **);
+int	cmd_action(struct ctl *, int, char **);		/* commit, takeover, release */
+int	cmd_simple(struct ctl *, int, char **);		/* resync, reload, shutdown */
+int	cmd_flush(struct ctl *, int, char **);
+int	cmd_log(struct ctl *, int, char **);
+int	cmd_stats(struct ctl *, int, char **);
+int	cmd_metrics(struct ctl *, int, char **);
+int	cmd_keygen(struct ctl *, int, char **);
+
+#endif
