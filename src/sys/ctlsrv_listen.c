@@ -97,7 +97,7 @@ has_place(const struct ctlsrv *srv, const struct ctlsrv_cred *cred)
 static void
 admit(struct ctlsrv *srv, int fd)
 {
-	struct ctlsrv_cred	 cred;
+	struct ctlsrv_cred	 cred = { 0 };
 
 	if (peer_cred(srv, fd, &cred) < 0) {
 		close(fd);
