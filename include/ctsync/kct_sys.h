@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What this kernel and this network namespace offer: probing, sysctls, and the
+ * identity of the machine's boot.
+ *
+ * Blocking, quick, without state; what to do about an answer is left to the
+ * caller.  Values are those of the network namespace of the calling thread.
+ */
+#ifndef CTSYNC_KCT_SYS_H
+#define CTSYNC_KCT_SYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define KCT_BOOT_ID_BYTES	16
+#define KCT_WHY_MAX		256
+
+/*
+ * Is ctnetlink there and are we allowed to use it?  0; else -errno, and in why
+ * a line for the operator that says what is missing and what to do.
+ */
+int	kct_sys_probe(char why[KCT_WHY_MAX]) __attribute__((warn_unused_result));
+
+/*
+ * Value of the sysctl net.netfilter.nf_conntrack_NAME, such as "count", "max",
+ * "events", "tcp_loose" or a timeout ("tcp_timeout_established", "udp_timeout",
+ * "generic_timeout", ... in seconds).  0 or -errno: -ENOENT if there is none.
+ */
+int	kct_sys_get(const char *name, uint32_t *value) __attribute__((warn_unused_result));
+int	kct_sys_set(const char *name, uint32_t value) __attribute__((warn_unused_result));
+
+/*
+ * See to it that all new flows emit events (nf_conntrack_events = 1; with 2,
+ * the default, flows born before the first listener never do).  1 if it had to
+ * be changed, 0 if not; -errno if it is not 1 and cannot be set: -EACCES,
+ * -EPERM or -EROFS if that is not permitted.
+ */
+int	kct_sys_enable_events(void) __attribute__((warn_unused_result));
+
+/* Identity of this boot of the kernel: 0 or -errno. */
+int	kct_sys_boot_id(uint8_t id[KCT_BOOT_ID_BYTES]) __attribute__((warn_unused_result));
+/* Inode number of the network namespace, 0 if it is not known. */
+uint64_t kct_sys_netns(void);
+
+#endif
