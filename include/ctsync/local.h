@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Kernel truth: keeps the local table what this node's kernel tracks and the
+ * filter lets through.
+ *
+ * Events are deltas and are merged; dumps say "at least these existed"; what a
+ * dump does not show is deleted only when a GET says ENOENT.  Everything that
+ * is found goes into the feed.  Time is monotonic, in microseconds.
+ */
+#ifndef CTSYNC_LOCAL_H
+#define CTSYNC_LOCAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ctsync/feed.h"
+#include "ctsync/flow.h"
+#include "ctsync/ports.h"
+
+struct local;
+
+enum local_event {
+	LOCAL_NEW,
+	LOCAL_UPDATE,
+	LOCAL_DESTROY
+};
+
+/* Does the filter let the (complete) flow through? */
+typedef bool	local_filter_fn(void *ctx, const struct flow *f);
+
+struct local_stats {
+	uint64_t	 events[3];	/* by enum local_event */
+	uint64_t	 filtered;	/* events and dump entries that the filter left out */
+	uint64_t	 reborn;	/* NEW on a flow that was believed alive */
+	uint64_t	 stale_destroys;	/* DESTROY of an earlier flow of the tuple */
+	uint64_t	 partial;	/* deltas of flows that were not known */
+	uint64_t	 dumps;
+	uint64_t	 dump_added, dump_changed;
+	uint64_t	 confirmed_gone;	/* removed after a GET said ENOENT */
+	uint64_t	 refused;	/* no room in the table */
+};
+
+struct local	*local_new(struct feed *feed, const struct kernel_port *kernel, void *kernel_ctx,
+		    local_filter_fn *filter, void *filter_ctx);
+void		 local_free(struct local *l);
+
+/* Bring the key of a flow near, some time before local_event() of it. */
+struct local_key {
+	uint32_t	 hash;
+	uint8_t		 len;
+	uint8_t		 key[FLOW_KEY_MAX];
+};
+void		 local_prefetch(const struct local *l, const struct flow *f, struct local_key *k);
+/* An event of the kernel about *f (a delta), whose key was packed into *k. */
+void		 local_event(struct local *l, enum local_event ev, const struct flow *f,
+		    const struct local_key *k, uint64_t now_us);
+
+/*
+ * Dumps.  local_resync() asks for one; if one runs already another follows.
+ * The port then delivers local_dump_begin(), its entries, and local_dump_end()
+ * with 0 or -errno.
+ */
+void		 local_resync(struct local *l);
+void		 local_dump_begin(struct local *l);
+void		 local_dump_entry(struct local *l, const struct flow *f, uint64_t now_us);
+void		 local_dump_end(struct local *l, int err);
+/* Is a re-read under way or asked for (its confirmations included)? */
+bool		 local_resyncing(const struct local *l);
+/* Has the first one been done? */
+bool		 local_complete(const struct local *l);
+
+/* A KOP_GET job of ours is done; takes it. */
+void		 local_got(struct local *l, struct kjob *j, uint64_t now_us);
+
+/*
+ * This node's kernel has taken over the flow with that body: it is ours now.
+ * Nothing happens if something newer is known: an event since the adoption
+ * began, or its end.  1 if it was added, 0 or -errno if not.
+ */
+int		 local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s,
+		    uint64_t now_us) __attribute__((warn_unused_result));
+/* Do we know something newer of the flow than a replica can tell? */
+bool		 local_newer(const struct local *l, const struct flow *f);
+/* Between on and off, flows that end are remembered, so that local_adopt() knows. */
+void		 local_adopting(struct local *l, bool on, uint64_t now_us);
+
+/*
+ * The kernel says that the flow's timeout is timeout_s now.  True if nothing
+ * has refreshed it since this was asked before, at least by_s seconds ago.
+ */
+bool		 local_aged(struct local *l, const uint8_t *key, size_t klen, uint32_t timeout_s,
+		    uint32_t by_s);
+
+/* The entry was removed from the kernel by ourselves. */
+void		 local_removed(struct local *l, const uint8_t *key, size_t klen, uint64_t now_us);
+
+/* Submit what waits; bounded work.  True if there is more to do at once. */
+bool		 local_run(struct local *l, uint64_t now_us);
+
+const struct local_stats	*local_stats(const struct local *l);
+
+#endif

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * A node: the whole core of the daemon without its sockets.
+ *
+ * Owns the local table and its feed, a session, a receiver and a remote table
+ * for each configured peer, the role, and what a takeover needs.  It is given
+ * datagrams, kernel events and the time (monotonic, microseconds), and acts
+ * through the ports of ports.h.  Everything is bounded work; node_run() says
+ * when it wants to be called again.
+ */
+#ifndef CTSYNC_NODE_H
+#define CTSYNC_NODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ctsync/feed.h"
+#include "ctsync/local.h"
+#include "ctsync/ports.h"
+#include "ctsync/recv.h"
+#include "ctsync/seal.h"
+
+#define NODE_PEERS_MAX		FEED_PEERS_MAX
+#define NODE_LINKS_MAX		16
+#define NODE_REASON_MAX		256
+#define NODE_BASIS_MAX		256
+
+struct node;
+
+enum node_role {
+	NODE_STANDBY,
+	NODE_ACTIVE
+};
+
+enum node_peer_state {
+	NODE_PEER_LOST,
+	NODE_PEER_SYNCING,
+	NODE_PEER_UP
+};
+
+struct node_conf {
+	const char		*name;
+	const char		*cluster;
+	const char		*const *peers;		/* names; a peer's index is its number */
+	unsigned		 npeers;
+	unsigned		 nlinks;
+	/* Random, new at every start. */
+	uint64_t		 epoch;
+	uint8_t			 boot_key[SEAL_BOOT_KEY_LEN];
+	struct sipkey		 digest_key, table_key;
+
+	struct seal_ring	*ring;			/* a reference is taken */
+	enum seal_suite		 suite;
+	uint32_t		 max_flows;
+	uint64_t		 max_bytes;
+	uint32_t		 max_tombs;
+	uint32_t		 datagram_bytes;	/* longest one that every link carries */
+	struct wire_boot	 boot;
+	uint64_t		 boot_wait_us;
+	uint64_t		 purge_us;		/* a standby's flow that the active lacks goes after that */
+	enum node_role		 role;
+	bool			 liberal;		/* tighten TCP windows again after a takeover */
+};
+
+struct node_ops {
+	struct link_port	 link;
+	struct kernel_port	 kernel;
+	local_filter_fn		*filter;
+	uint32_t		(*wall_s)(void *ctx);
+	/* The role has changed: to be remembered over a restart. */
+	void			(*role)(void *ctx, enum node_role role);
+	/* The takeover or commit that was begun is finished; see node_takeover(). */
+	void			(*taken)(void *ctx);
+};
+
+/* Datagrams that were refused, by reason. */
+enum node_reject {
+	REJ_MALFORMED,		/* no header of ours, or a frame that makes no sense */
+	REJ_CLUSTER,
+	REJ_OWN_NAME,
+	REJ_UNKNOWN_NODE,
+	REJ_UNKNOWN_EPOCH,
+	REJ_RETIRED_EPOCH,
+	REJ_UNKNOWN_KEY,
+	REJ_BAD_TAG,
+	REJ_REPLAY,
+	REJ_RATE,
+	REJ_NOT_FOR_US,
+	REJ_VERSION,
+	REJ_REASONS
+};
+
+/* ops and ctx are borrowed, conf is copied.  NULL and -errno in *err. */
+struct node	*node_new(const struct node_conf *conf, const struct node_ops *ops, void *ctx,
+		    uint64_t now_us, int *err);
+void		 node_free(struct node *n);
+
+/* A datagram came in over a link. */
+void		 node_datagram(struct node *n, unsigned link, const uint8_t *p, size_t len,
+		    uint64_t now_us);
+/* Kernel events go to local_event() of this. */
+struct local	*node_local(const struct node *n);
+struct feed	*node_feed(const struct node *n);
+/* A flow of a dump: for the local table and for what is still liberal. */
+void		 node_dump_entry(struct node *n, const struct flow *f, uint64_t now_us);
+void		 node_dump_begin(struct node *n);
+void		 node_dump_end(struct node *n, int err, uint64_t now_us);
+/* Events were lost: what the peers believe is in doubt until a re-read is done. */
+void		 node_overrun(struct node *n, uint64_t now_us);
+/* A job of ours is done; takes it. */
+void		 node_job_done(struct node *n, struct kjob *j, uint64_t now_us);
+
+/*
+ * Timers and everything that is due, a bounded piece of it.  Returns when it
+ * wants to be called next, now_us if at once.
+ */
+uint64_t	 node_run(struct node *n, uint64_t now_us);
+
+/* Tell the peers that we go away on purpose. */
+void		 node_leave(struct node *n, uint64_t now_us);
+
+/* --- takeover --------------------------------------------------------------------- */
+
+enum node_take {
+	NODE_COMMIT,		/* remote flows into the kernel and the local table */
+	NODE_TAKEOVER		/* the same, and the role becomes active */
+};
+
+#define NODE_FAILURES_MAX	16
+
+struct node_taken {
+	enum node_take	 what;
+	bool		 running;
+	uint64_t	 flows;		/* candidates looked at */
+	uint64_t	 created, updated, adopted;
+	uint64_t	 ours;		/* our own table had them already: not touched */
+	uint64_t	 failed;
+	uint64_t	 started_us, ended_us;
+	char		 basis[NODE_BASIS_MAX];	/* what it is based on */
+	unsigned	 nfailures;
+	struct {
+		int		 err;	/* errno */
+		uint64_t	 count;
+		char		 example[FLOW_STR_MAX];
+	} failures[NODE_FAILURES_MAX];
+};
+
+/*
+ * Begin a commit or takeover; ops->taken() tells when it is done, at the
+ * earliest in a later node_run().  If one is running, this one joins it (a
+ * takeover makes a running commit a takeover).
+ */
+void		 node_takeover(struct node *n, enum node_take what, uint64_t now_us);
+const struct node_taken	*node_taken(const struct node *n);
+/* The role becomes standby.  Flows that the active peer does not have go later. */
+void		 node_release(struct node *n, uint64_t now_us);
+/* Have every peer send its table again. */
+void		 node_resync(struct node *n);
+void		 node_flush_remote(struct node *n);
+/* Drop the local table and read the kernel again. */
+void		 node_flush_local(struct node *n, uint64_t now_us);
+/* Delete from the kernel what the local table holds, piece by piece. */
+void		 node_flush_kernel(struct node *n);
+/* Accept and use other keys from now on.  0 or -errno. */
+int		 node_set_ring(struct node *n, struct seal_ring *ring);
+
+/* --- state ------------------------------------------------------------------------- */
+
+enum node_role	 node_role(const struct node *n);
+/* Could this node take over now and lose nothing that it could have had? */
+bool		 node_ready(const struct node *n, uint64_t now_us, char reason[NODE_REASON_MAX]);
+
+struct node_peer_info {
+	const char		*name;
+	enum node_peer_state	 state;
+	bool			 in_sync;
+	int64_t			 verified_ms;		/* -1: never */
+	double			 lag_ms;		/* negative: unknown */
+	bool			 active;		/* its role, as last told */
+	bool			 reported;		/* peer_ fields are valid */
+	bool			 peer_in_sync;
+	bool			 peer_full;
+	int64_t			 peer_verified_ms;
+	double			 peer_lag_ms;
+	uint32_t		 peer_holds;		/* our flows that it holds */
+	uint32_t		 flows;			/* of it that we hold */
+	uint64_t		 acked;
+	uint64_t		 pending;		/* versions that it has not acknowledged */
+	int			 link;			/* that carries its data, -1: none */
+	const char		*why;			/* not in sync: one reason, static */
+	const struct recv	*recv;
+	uint64_t		 hellos, signals, accepted;
+};
+
+void		 node_peer(const struct node *n, unsigned peer, uint64_t now_us,
+		    struct node_peer_info *info);
+unsigned	 node_peers(const struct node *n);
+/* Does the link bring us packets of some peer, and it ours? */
+bool		 node_link_healthy(const struct node *n, unsigned link, uint64_t now_us);
+uint64_t	 node_rejected(const struct node *n, enum node_reject why);
+uint64_t	 node_link_rejected(const struct node *n, unsigned link);
+/* "bad_tag", ...: names for counters, static. */
+const char	*node_reject_name(enum node_reject why);
+uint32_t	 node_remote_flows(const struct node *n);
+/* Flows that are tracked liberally since a takeover, as of the last look; and whether looks go on. */
+uint32_t	 node_liberal(const struct node *n, bool *looking);
+uint64_t	 node_purged(const struct node *n);
+uint64_t	 node_epoch(const struct node *n);
+
+#endif

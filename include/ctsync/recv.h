@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The receiving side of one peer: its stream, applied to its remote table
+ * (doc/wire.md, section 6).
+ *
+ * Knows nothing of links, sessions and keys: it is given authenticated
+ * plaintext and asked what to send.  Time comes from the caller, monotonic, in
+ * microseconds; it is also the stamp that the peer echoes.
+ */
+#ifndef CTSYNC_RECV_H
+#define CTSYNC_RECV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ctsync/ftab.h"
+#include "ctsync/wire.h"
+
+#define RECV_REORDER	1024	/* frames that wait for an earlier one, at most */
+#define RECV_FRESH_US	1000000	/* a proof of equality holds that long */
+
+struct recv;
+
+struct recv_conf {
+	struct sipkey	 table_key;
+	uint32_t	 max_flows;
+	uint64_t	 max_bytes;
+	uint64_t	 my_id, my_epoch;	/* ECHOED records for these are ours */
+};
+
+struct recv_stats {
+	uint64_t	 frames;		/* applied */
+	uint64_t	 duplicates;
+	uint64_t	 out_of_order;
+	uint64_t	 other_stream;
+	uint64_t	 malformed;
+	uint64_t	 flows;			/* FLOW records applied */
+	uint64_t	 gone;			/* GONE records applied */
+	uint64_t	 refused;		/* flows with an attribute that must be understood */
+	uint64_t	 no_room;
+	uint64_t	 compared;		/* digests that were equal */
+	uint64_t	 differed;
+	uint64_t	 swept;
+	uint64_t	 requests;
+	uint64_t	 generations;
+};
+
+enum recv_state {
+	RECV_WAITING,		/* for a stream */
+	RECV_SYNCING,		/* not comparable yet */
+	RECV_COMPARING
+};
+
+struct recv	*recv_new(const struct recv_conf *conf);
+void		 recv_free(struct recv *r);
+
+/* The peer's epoch was accepted: its old stream is void, a new one is asked for. */
+void		 recv_epoch(struct recv *r, uint64_t epoch, const struct sipkey *digest_key);
+
+/*
+ * A frame of a stream, authenticated.  0, also for what is dropped as stale;
+ * -EBADMSG if it is malformed: counted, the stream is asked for again.
+ */
+int		 recv_frame(struct recv *r, uint32_t stream, const uint8_t *p, size_t len,
+		    uint64_t now_us) __attribute__((warn_unused_result));
+/* The peer says that this stream has ended. */
+void		 recv_restart(struct recv *r, uint32_t stream);
+/* Drop everything and ask for a new generation; the old one stays until it is swept. */
+void		 recv_resync(struct recv *r);
+/* Drop all entries, as an operator's flush does, and ask for all again. */
+void		 recv_flush(struct recv *r);
+
+/* Is an acknowledgement to be sent before that time?  UINT64_MAX if not. */
+uint64_t	 recv_ack_due_us(const struct recv *r);
+/* Fill in what is to be acknowledged now, for up to two streams; returns how many. */
+unsigned	 recv_acks(struct recv *r, struct wire_ack a[2]);
+/* Fill in the request that is open; false if none is.  To be repeated until it returns false. */
+bool		 recv_request(struct recv *r, struct wire_request *q, uint64_t now_us);
+/* To be called now and then while the peer is up: a stream without frames is asked for again. */
+void		 recv_silence(struct recv *r, uint64_t now_us);
+
+/*
+ * Look at up to n entries for the sweep of older generations, and ask again
+ * when a full table has room.  True if there is more to do.
+ */
+bool		 recv_run(struct recv *r, unsigned n, uint64_t now_us);
+
+/* The remote table, to read. */
+struct ftab	*recv_table(const struct recv *r);
+uint64_t	 recv_bytes(const struct recv *r);
+enum recv_state	 recv_state(const struct recv *r);
+bool		 recv_full(const struct recv *r);
+/* Equal now, by a proof that is fresh? */
+bool		 recv_in_sync(const struct recv *r, uint64_t now_us);
+/* Time of the last proof in our clock, 0 if there never was one in this generation. */
+uint64_t	 recv_verified_us(const struct recv *r);
+/* Does the last thing known (proof, difference, doubt) speak for equality? */
+bool		 recv_was_equal(const struct recv *r);
+/* Lag of the last frame with changes, in microseconds, WIRE_NEVER if none came. */
+uint32_t	 recv_lag_us(const struct recv *r);
+/* Flows that the peer says it has told us. */
+uint32_t	 recv_peer_flows(const struct recv *r);
+uint8_t		 recv_doubt(const struct recv *r);
+uint32_t	 recv_stream(const struct recv *r);
+struct wire_digest recv_digest(const struct recv *r);
+const struct recv_stats	*recv_stats(const struct recv *r);
+
+#endif

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Records: what is inside of a sealed datagram (doc/wire.md, section 2).
+ *
+ * Encoding goes straight into a wbuf.  Decoding is by wire_next(), one record
+ * at a time, and a typed getter for each kind; getters demand that the record
+ * is used up, so that every length but the right one is an error.
+ */
+#ifndef CTSYNC_WIRE_H
+#define CTSYNC_WIRE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ctsync/buf.h"
+
+#define WIRE_LANES		2
+#define WIRE_RECORD_HEAD	3	/* kind, length */
+#define WIRE_SEQ_BYTES		8
+#define WIRE_HELLO_BYTES	512	/* of records in a hello */
+#define WIRE_VERSION_MIN	1
+#define WIRE_VERSION_MAX	1
+#define WIRE_NODE_MAX		64	/* bytes of a node name */
+#define WIRE_GAPS_MAX		32
+#define WIRE_CHALLENGE_BYTES	16
+#define WIRE_NEVER		0xffffffffu
+
+#define WIRE_MUST		0x80u
+
+enum wire_kind {
+	/* stream frames */
+	WIRE_FLOW = 0x81,
+	WIRE_GONE = 0x82,
+	WIRE_POS = 0x83,
+	WIRE_BACK = 0x84,
+	WIRE_START = 0x85,
+	WIRE_HORIZON = 0x86,
+	WIRE_JOIN = 0x87,
+	WIRE_DIGEST = 0x88,
+	WIRE_DOUBT = 0x09,
+	WIRE_ECHOED = 0x0a,
+	/* signals */
+	WIRE_PROBE = 0x21,
+	WIRE_ACK = 0x22,
+	WIRE_REQUEST = 0x23,
+	WIRE_RESTART = 0x24,
+	WIRE_REPORT = 0x25,
+	/* hellos; DST in signals too */
+	WIRE_VERSIONS = 0xc0,
+	WIRE_NAME = 0xc1,
+	WIRE_DST = 0xc2,
+	WIRE_CHALLENGE = 0xc3,
+	WIRE_ECHO = 0xc4,
+	WIRE_DIGESTKEY = 0xc5,
+	WIRE_BOOT = 0x46,
+	WIRE_PAD = 0x47
+};
+
+/* A version for each lane. */
+struct wire_pos {
+	uint64_t	 v[WIRE_LANES];
+};
+
+#define WIRE_START_NEWGEN	0x01u
+#define WIRE_START_FULL		0x02u
+
+struct wire_start {
+	uint64_t	 nonce;
+	uint8_t		 flags;
+	struct wire_pos	 j;
+};
+
+struct wire_here {
+	struct wire_pos	 live;		/* L */
+	uint64_t	 version;	/* V, the sender's newest */
+};
+
+struct wire_back {
+	struct wire_pos	 b, t;
+};
+
+struct wire_digest {
+	uint64_t	 sum;
+	uint32_t	 flows;
+};
+
+#define WIRE_DOUBT_LOST		0x01u	/* events were lost, the re-read is not done */
+#define WIRE_DOUBT_FIRST	0x02u	/* the first dump is not done */
+
+struct wire_doubt {
+	uint32_t	 kernel_us;	/* age of what is known of the kernel */
+	uint32_t	 pending_us;	/* age of the oldest change not emitted before */
+	uint8_t		 flags;
+};
+
+struct wire_dst {
+	uint64_t	 id, epoch;
+};
+
+struct wire_echoed {
+	uint64_t	 id, epoch, stamp;
+};
+
+struct wire_join {
+	uint32_t	 stream;
+	uint64_t	 seq;
+};
+
+struct wire_gap {
+	uint16_t	 first;		/* distance from the acknowledged sequence number */
+	uint16_t	 count;
+};
+
+struct wire_ack {
+	uint32_t	 stream;
+	uint64_t	 seq;
+	uint8_t		 ngaps;
+	struct wire_gap	 gaps[WIRE_GAPS_MAX];
+};
+
+#define WIRE_REQUEST_FULL	0x02u
+
+struct wire_request {
+	uint64_t	 nonce, epoch;
+	struct wire_pos	 a, t;
+	uint8_t		 flags;
+};
+
+#define WIRE_REPORT_IN_SYNC	0x01u
+#define WIRE_REPORT_FULL	0x02u
+
+struct wire_report {
+	uint64_t	 stamp;
+	uint8_t		 flags;
+	uint32_t	 verified_ms;
+	uint32_t	 lag_us;
+	uint32_t	 flows;
+};
+
+#define WIRE_PROBE_HEARD	0x01u
+#define WIRE_PROBE_ACTIVE	0x02u
+#define WIRE_PROBE_LEAVING	0x04u
+
+struct wire_versions {
+	uint8_t		 min, max;
+	uint32_t	 suites;
+};
+
+struct wire_boot {
+	uint8_t		 boot_id[16];
+	uint64_t	 netns;
+};
+
+/* The head of a record whose body of len bytes the caller adds. */
+static inline void
+wire_put_head(struct wbuf *w, uint8_t kind, size_t len)
+{
+	wbuf_u8(w, kind);
+	wbuf_u16(w, (uint16_t)len);
+}
+
+void	wire_put_pos(struct wbuf *w, const struct wire_here *p);
+void	wire_put_back(struct wbuf *w, const struct wire_back *b);
+void	wire_put_start(struct wbuf *w, const struct wire_start *s);
+void	wire_put_horizon(struct wbuf *w, uint64_t h);
+void	wire_put_join(struct wbuf *w, const struct wire_join *j);
+void	wire_put_digest(struct wbuf *w, const struct wire_digest *d);
+void	wire_put_doubt(struct wbuf *w, const struct wire_doubt *d);
+void	wire_put_echoed(struct wbuf *w, const struct wire_echoed *e);
+void	wire_put_dst(struct wbuf *w, const struct wire_dst *d);
+void	wire_put_probe(struct wbuf *w, uint8_t flags);
+void	wire_put_ack(struct wbuf *w, const struct wire_ack *a);
+void	wire_put_request(struct wbuf *w, const struct wire_request *q);
+void	wire_put_restart(struct wbuf *w, uint32_t stream);
+void	wire_put_report(struct wbuf *w, const struct wire_report *r);
+void	wire_put_versions(struct wbuf *w, const struct wire_versions *v);
+void	wire_put_boot(struct wbuf *w, const struct wire_boot *b);
+/* A record of n plain bytes. */
+void	wire_put_bytes(struct wbuf *w, uint8_t kind, const void *p, size_t n);
+
+/* Whole sizes of records in bytes, for reserving room. */
+#define WIRE_POS_SIZE		(WIRE_RECORD_HEAD + 24)
+#define WIRE_BACK_SIZE		(WIRE_RECORD_HEAD + 32)
+#define WIRE_HORIZON_SIZE	(WIRE_RECORD_HEAD + 8)
+#define WIRE_JOIN_SIZE		(WIRE_RECORD_HEAD + 12)
+#define WIRE_DIGEST_SIZE	(WIRE_RECORD_HEAD + 12)
+
+/*
+ * The next record: true and its kind and body, false at the end or when what
+ * is left is no record (r->len tells: 0 at the end).
+ */
+static inline bool
+wire_next(struct rbuf *r, uint8_t *kind, struct rbuf *body)
+{
+	struct rbuf	 t = *r;
+	uint16_t	 len;
+
+	if (!rbuf_u8(&t, kind) || !rbuf_u16(&t, &len) || !rbuf_sub(&t, len, body))
+		return false;
+	*r = t;
+	return true;
+}
+
+/* Getters: true if the body was exactly such a record. */
+bool	wire_get_pos(struct rbuf *r, struct wire_here *p);
+bool	wire_get_back(struct rbuf *r, struct wire_back *b);
+bool	wire_get_start(struct rbuf *r, struct wire_start *s);
+bool	wire_get_u64(struct rbuf *r, uint64_t *v);
+bool	wire_get_u32(struct rbuf *r, uint32_t *v);
+bool	wire_get_join(struct rbuf *r, struct wire_join *j);
+bool	wire_get_digest(struct rbuf *r, struct wire_digest *d);
+bool	wire_get_doubt(struct rbuf *r, struct wire_doubt *d);
+bool	wire_get_echoed(struct rbuf *r, struct wire_echoed *e);
+bool	wire_get_dst(struct rbuf *r, struct wire_dst *d);
+bool	wire_get_u8(struct rbuf *r, uint8_t *v);
+bool	wire_get_ack(struct rbuf *r, struct wire_ack *a);
+bool	wire_get_request(struct rbuf *r, struct wire_request *q);
+bool	wire_get_report(struct rbuf *r, struct wire_report *p);
+bool	wire_get_versions(struct rbuf *r, struct wire_versions *v);
+bool	wire_get_boot(struct rbuf *r, struct wire_boot *b);
+/* Exactly n bytes. */
+bool	wire_get_bytes(struct rbuf *r, void *out, size_t n);
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What feed.c (entries, versions, tombstones) and feed_stream.c (streams,
+ * frames, acknowledgements) share.
+ */
+#ifndef FEED_PRIV_H
+#define FEED_PRIV_H
+
+#include "ctsync/carray.h"
+#include "ctsync/feed.h"
+
+#define LANES		WIRE_LANES
+
+/* Flags of an entry. */
+#define FE_EMITTED	0x01u	/* told to somebody, perhaps in an earlier life of the key */
+#define FE_TOMB		0x02u
+#define FE_STREAMED	0x04u	/* counts in the digest of the shared stream */
+#define FE_LISTED	0x08u	/* stands in the list of its lane */
+
+/* Beside the meta data of the table: the place in the order of versions. */
+struct fent {
+	uint32_t	 prev, next;
+	uint64_t	 version;
+	uint32_t	 id;		/* the kernel's, for the owner of the feed */
+	uint8_t		 lane;
+	uint8_t		 flags;
+	uint8_t		 incarnation;	/* of the last life */
+};
+
+struct flist {
+	uint32_t	 head, tail;
+};
+
+struct frame {
+	uint16_t	 len;
+	bool		 data;		/* holds FLOW or GONE records */
+	uint64_t	 sent_us;	/* last time */
+	struct wire_pos	 live, t;	/* positions of the receiver after it */
+};
+
+struct stream {
+	uint32_t	 id;
+	uint32_t	 peers;		/* set */
+	uint64_t	 nonce;		/* of the request that started it */
+	uint64_t	 seq;		/* last one built */
+	uint64_t	 acked[FEED_PEERS_MAX];
+	uint64_t	 progress_us;	/* when an acknowledgement last moved on, or was first awaited */
+	uint64_t	 blocked_us;	/* since when the window is full, 0 if it is not */
+	uint32_t	 rto_us;
+	uint64_t	 built_us;	/* last frame */
+	struct wire_pos	 live, b, j, t, t0;
+	uint32_t	 live_next[LANES];	/* first entry above live */
+	uint32_t	 back_next[LANES];	/* first entry above b */
+	bool		 newgen, full, backfilling;
+	bool		 owes_horizon;
+	unsigned	 turn;		/* of frames, for shares */
+	struct frame	*frames;	/* ring, by seq */
+	uint8_t		*bytes;
+};
+
+struct fpeer {
+	struct stream	*cur;		/* stream that it is on */
+	struct stream	*tail;		/* private one whose last frames are not acknowledged */
+	uint64_t	 nonce;		/* of the last request that was granted */
+	bool		 known;		/* may come back: t holds */
+	struct wire_pos	 t;		/* tombstones up to here were applied */
+	struct wire_pos	 live;
+	uint64_t	 restart_us;	/* last RESTART */
+};
+
+/* Everything above version came at us or later: tells the age of a change. */
+#define FEED_MARKS	1024
+#define FEED_MARK_US	1000
+
+struct fmark {
+	uint64_t	 version, us;
+};
+
+struct feed {
+	struct feed_conf	 conf;
+	const struct feed_ops	*ops;
+	void			*ctx;
+
+	struct ftab		*tab;
+	struct carray		 ents;		/* struct fent by handle */
+	struct flist		 lanes[LANES];
+	uint64_t		 version;	/* V */
+	struct wire_pos		 hi;
+	struct wire_pos		 floor;
+	uint32_t		 live_flows;
+	uint32_t		 unsent[LANES];
+	struct fmark		 marks[FEED_MARKS];
+	uint64_t		 nmarks;	/* ever set */
+	struct wire_digest	 digest;
+
+	uint32_t		 tomb_head, tomb_tail, ntombs;
+
+	bool			 complete;	/* the first dump is in */
+	struct fpeer		 peers[FEED_PEERS_MAX];
+	struct stream		*main;
+	struct stream		*streams[FEED_PEERS_MAX * 2];
+	unsigned		 nstreams;
+	uint32_t		 stream_ids;
+	struct feed_stats	 stats;
+};
+
+static inline struct fent *
+fent(const struct feed *f, uint32_t h)
+{
+	return carray_at(&f->ents, h);
+}
+
+/* feed.c */
+void	feed_mark_emitted(struct feed *f, uint32_t h, bool shared);
+void	feed_collect_tombs(struct feed *f);
+
+/* feed_stream.c */
+/* Entry h leaves its place in the list of its lane: cursors on it step on. */
+void	feed_cursors_step(struct feed *f, unsigned lane, uint32_t h, uint32_t next);
+/* Entry h is the new tail of its lane. */
+void	feed_cursors_tail(struct feed *f, unsigned lane, uint32_t h);
+/* The floor has risen: end what stands below it. */
+void	feed_check_floor(struct feed *f);
+/* Version up to which no peer needs tombstones of that lane any more. */
+uint64_t feed_tombs_needed(const struct feed *f, unsigned lane);
+
+#endif

@@ -1,0 +1,856 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The receiving side of one peer.
+ *
+ * Invariants: frames are applied in sequence, each of them whole or not at
+ * all; the digest is the sum over the entries of the current generation; an
+ * entry of an older generation leaves only by a GONE, by being told again, or
+ * by the sweep, which begins when everything up to the horizon was told.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctsync/flow.h"
+#include "ctsync/recv.h"
+
+#define LANES			WIRE_LANES
+#define ACK_FRAMES		32
+#define ACK_DELAY_US		5000
+#define RECORDS_MAX		256	/* FLOW and GONE records in a frame */
+#define FULL_RETRY_US		10000000	/* full synchronisations of a full table, one each */
+#define RETRY_US		1000000	/* after a difference or a malformed frame */
+#define SILENCE_US		2000000	/* a stream that says nothing is dead */
+#define RTT_WINDOW_US		10000000
+#define JOIN_SEQ_MAX		(UINT64_MAX / 2)	/* counting on from there never wraps */
+
+struct held {
+	uint8_t		*p;
+	uint16_t	 len;
+};
+
+struct recv {
+	struct recv_conf	 conf;
+	struct ftab		*tab;
+
+	uint64_t		 epoch;
+	struct sipkey		 digest_key;
+	uint64_t		 nonce;		/* of our latest request */
+	bool			 asking;	/* it has not been answered */
+	uint64_t		 ask_at_us;	/* not before */
+	bool			 anew;		/* it asks for a new generation */
+
+	uint8_t			 gen;
+	uint32_t		 gen_count[256];	/* entries of each generation */
+	struct wire_digest	 digest;	/* of the current one */
+	bool			 full_sync;	/* older generations are to be swept at the horizon */
+	bool			 table_full;
+	uint64_t		 full_us;	/* since when */
+	struct wire_pos		 a, t;		/* applied up to */
+
+	uint32_t		 stream;	/* 0: none */
+	uint32_t		 top;		/* highest one that was ever started */
+	uint64_t		 frame_us;	/* when a frame was last applied */
+	uint64_t		 next;
+	uint64_t		 high;		/* highest sequence number seen */
+	struct wire_pos		 j;
+	uint64_t		 horizon;	/* H + 1, 0: not known */
+	uint64_t		 horizon0;	/* the same of lane 0, known when lane 1 has reached H */
+	bool			 base;		/* backfill is complete */
+	bool			 comparing;
+	struct held		 held[RECV_REORDER];
+
+	uint32_t		 prev_stream;	/* the one before a JOIN */
+	uint64_t		 prev_seq;
+	bool			 ack_prev;
+	uint32_t		 unacked;
+	uint64_t		 ack_due_us;	/* UINT64_MAX: nothing to acknowledge */
+
+	uint32_t		 sweep_h;
+	bool			 sweeping;
+
+	bool			 equal;		/* the last comparison, without doubts */
+	uint64_t		 verified_us;
+	uint8_t			 doubt;
+	uint32_t		 lag_us;
+	uint64_t		 rtt_us, rtt_at_us;
+	uint32_t		 peer_flows;
+	struct recv_stats	 stats;
+};
+
+/* One decoded frame. */
+struct record {
+	const uint8_t	*body;
+	uint32_t	 hash;
+	uint32_t	 timeout_s;
+	uint16_t	 len;
+	uint16_t	 klen;
+	bool		 gone;
+	bool		 refused;
+};
+
+struct parsed {
+	struct wire_here	 here;
+	struct wire_back	 back;
+	struct wire_start	 start;
+	struct wire_join	 join;
+	struct wire_digest	 digest;
+	struct wire_doubt	 doubt;
+	uint64_t		 horizon;
+	uint64_t		 echoed;	/* our stamp, 0 if not in it */
+	bool			 has_pos, has_back, has_start, has_horizon, has_join, has_digest;
+	bool			 has_doubt;
+	unsigned		 n;
+	struct record		 rec[RECORDS_MAX];
+};
+
+struct recv *
+recv_new(const struct recv_conf *conf)
+{
+	struct recv	*r = calloc(1, sizeof(*r));
+
+	if (r == NULL)
+		return NULL;
+	r->conf = *conf;
+	r->tab = ftab_new(&conf->table_key, conf->max_flows, conf->max_bytes);
+	if (r->tab == NULL) {
+		free(r);
+		return NULL;
+	}
+	r->ack_due_us = UINT64_MAX;
+	r->lag_us = WIRE_NEVER;
+	return r;
+}
+
+static void
+drop_held(struct recv *r)
+{
+	unsigned	 i;
+
+	for (i = 0; i < RECV_REORDER; i++) {
+		free(r->held[i].p);
+		r->held[i].p = NULL;
+	}
+}
+
+void
+recv_free(struct recv *r)
+{
+	if (r == NULL)
+		return;
+	drop_held(r);
+	ftab_free(r->tab);
+	free(r);
+}
+
+/* --- streams ---------------------------------------------------------------- */
+
+/* Forget the stream; what is applied stays, with its positions. */
+static void
+hang(struct recv *r)
+{
+	drop_held(r);
+	r->stream = 0;
+	r->next = 1;
+	r->high = 0;
+	r->horizon = r->horizon0 = 0;
+	r->base = false;
+	r->comparing = false;
+	r->prev_stream = 0;
+	r->ack_prev = false;
+	r->unacked = 0;
+	r->ack_due_us = UINT64_MAX;
+}
+
+static void
+ask(struct recv *r, bool anew)
+{
+	hang(r);
+	r->nonce++;
+	r->asking = true;
+	r->anew = anew || r->anew;
+	r->equal = false;
+	r->stats.requests++;
+}
+
+void
+recv_epoch(struct recv *r, uint64_t epoch, const struct sipkey *digest_key)
+{
+	r->epoch = epoch;
+	r->digest_key = *digest_key;
+	r->top = 0;
+	r->table_full = false;		/* the new table may be a smaller one */
+	ask(r, true);
+}
+
+void
+recv_restart(struct recv *r, uint32_t stream)
+{
+	if (stream != 0 && stream == r->stream)
+		ask(r, false);
+}
+
+void
+recv_resync(struct recv *r)
+{
+	if (r->epoch != 0)
+		ask(r, true);
+}
+
+void
+recv_silence(struct recv *r, uint64_t now_us)
+{
+	if (r->stream != 0 && now_us - r->frame_us >= SILENCE_US) {
+		r->frame_us = now_us;
+		ask(r, false);
+	}
+}
+
+bool
+recv_request(struct recv *r, struct wire_request *q, uint64_t now_us)
+{
+	if (!r->asking || r->table_full || now_us < r->ask_at_us)
+		return false;
+	memset(q, 0, sizeof(*q));
+	q->nonce = r->nonce;
+	q->epoch = r->anew ? 0 : r->epoch;
+	q->a = r->a;
+	q->t = r->t;
+	q->flags = r->full_sync ? WIRE_REQUEST_FULL : 0;
+	return true;
+}
+
+/* A generation that no entry belongs to. */
+static void
+new_generation(struct recv *r)
+{
+	uint32_t	 h = FTAB_NIL;
+	unsigned	 i;
+
+	for (i = 0; i < 256; i++)
+		if (r->gen_count[++r->gen] == 0)
+			break;
+	/* all in use: no sweep was ever reached; the oldest one makes room */
+	if (i == 256)
+		r->gen++;
+	while (r->gen_count[r->gen] > 0 && (h = ftab_next(r->tab, h)) != FTAB_NIL)
+		if (ftab_meta(r->tab, h)->gen == r->gen) {
+			r->gen_count[r->gen]--;
+			ftab_remove(r->tab, h);
+		}
+	r->digest.sum = 0;
+	r->digest.flows = 0;
+	r->verified_us = 0;
+	r->sweeping = false;
+	r->stats.generations++;
+}
+
+static bool
+start_stream(struct recv *r, uint32_t stream, const struct parsed *f)
+{
+	unsigned	 l;
+
+	if (!r->asking || f->start.nonce != r->nonce || stream <= r->top)
+		return false;
+	hang(r);
+	r->asking = false;
+	r->stream = r->top = stream;
+	r->j = f->start.j;
+	r->full_sync = f->start.flags & WIRE_START_FULL;
+	if (f->start.flags & WIRE_START_NEWGEN) {
+		new_generation(r);
+		r->anew = false;
+		for (l = 0; l < LANES; l++)
+			r->a.v[l] = 0;
+	}
+	return true;
+}
+
+/* --- decoding ----------------------------------------------------------------- */
+
+static bool
+parse_flow(struct recv *r, struct parsed *f, struct rbuf *b)
+{
+	struct record	*rec;
+	struct flow	 flow;
+	int		 rc;
+
+	if (f->n == RECORDS_MAX)
+		return false;
+	rec = &f->rec[f->n];
+	if (!rbuf_u32(b, &rec->timeout_s))
+		return false;
+	rc = flow_unpack(b->p, b->len, &flow);
+	if (rc < 0 && rc != -EPROTONOSUPPORT)
+		return false;
+	rec->refused = rc < 0;
+	rec->gone = false;
+	rec->body = b->p;
+	rec->len = (uint16_t)b->len;
+	rec->klen = (uint16_t)flow_key_len(b->p, b->len);
+	rec->hash = ftab_hash(r->tab, rec->body, rec->klen);
+	ftab_prefetch(r->tab, rec->hash);
+	f->n++;
+	return true;
+}
+
+static bool
+parse_gone(struct recv *r, struct parsed *f, struct rbuf *b)
+{
+	struct record	*rec;
+
+	if (f->n == RECORDS_MAX || b->len == 0 || flow_key_len(b->p, b->len) != b->len)
+		return false;
+	rec = &f->rec[f->n++];
+	rec->gone = true;
+	rec->refused = false;
+	rec->timeout_s = 0;
+	rec->body = b->p;
+	rec->len = rec->klen = (uint16_t)b->len;
+	rec->hash = ftab_hash(r->tab, rec->body, rec->klen);
+	ftab_prefetch(r->tab, rec->hash);
+	return true;
+}
+
+static bool
+parse_echoed(struct recv *r, struct parsed *f, struct rbuf *b)
+{
+	struct wire_echoed	 e;
+
+	if (!wire_get_echoed(b, &e))
+		return false;
+	if (e.id == r->conf.my_id && e.epoch == r->conf.my_epoch)
+		f->echoed = e.stamp;
+	return true;
+}
+
+static bool
+parse_join(struct parsed *f, struct rbuf *b)
+{
+	if (!wire_get_join(b, &f->join) || f->join.stream == 0 || f->join.seq == 0 ||
+	    f->join.seq > JOIN_SEQ_MAX)
+		return false;
+	f->has_join = true;
+	return true;
+}
+
+static bool
+parse_record(struct recv *r, struct parsed *f, uint8_t kind, struct rbuf *b)
+{
+	switch (kind) {
+	case WIRE_FLOW:
+		return parse_flow(r, f, b);
+	case WIRE_GONE:
+		return parse_gone(r, f, b);
+	case WIRE_POS:
+		return f->has_pos = wire_get_pos(b, &f->here);
+	case WIRE_BACK:
+		return f->has_back = wire_get_back(b, &f->back);
+	case WIRE_START:
+		return f->has_start = wire_get_start(b, &f->start);
+	case WIRE_HORIZON:
+		return f->has_horizon = wire_get_u64(b, &f->horizon);
+	case WIRE_JOIN:
+		return parse_join(f, b);
+	case WIRE_DIGEST:
+		return f->has_digest = wire_get_digest(b, &f->digest);
+	case WIRE_DOUBT:
+		return f->has_doubt = wire_get_doubt(b, &f->doubt);
+	case WIRE_ECHOED:
+		return parse_echoed(r, f, b);
+	default:
+		return !(kind & WIRE_MUST);
+	}
+}
+
+static bool
+parse_frame(struct recv *r, struct parsed *f, const uint8_t *p, size_t len)
+{
+	struct rbuf	 in, body;
+	uint8_t		 kind;
+
+	memset(f, 0, offsetof(struct parsed, rec));
+	rbuf_init(&in, p, len);
+	if (!rbuf_skip(&in, WIRE_SEQ_BYTES))
+		return false;
+	while (wire_next(&in, &kind, &body))
+		if (!parse_record(r, f, kind, &body))
+			return false;
+	return in.len == 0 && f->has_pos;
+}
+
+/* --- applying ------------------------------------------------------------------- */
+
+/* The entry leaves the digest of the generation that it belongs to. */
+static void
+uncount(struct recv *r, uint32_t h)
+{
+	struct ftab_meta	*m = ftab_meta(r->tab, h);
+
+	r->gen_count[m->gen]--;
+	if (m->gen == r->gen) {
+		r->digest.sum -= m->digest;
+		r->digest.flows--;
+	}
+}
+
+static void
+apply_gone(struct recv *r, const struct record *rec)
+{
+	uint32_t	 h = ftab_find(r->tab, rec->hash, rec->body, rec->klen);
+
+	r->stats.gone++;
+	if (h == FTAB_NIL)
+		return;
+	uncount(r, h);
+	ftab_remove(r->tab, h);
+}
+
+static void
+apply_flow(struct recv *r, const struct record *rec)
+{
+	struct ftab_meta	*m;
+	uint32_t		 h;
+	int			 rc;
+
+	r->stats.flows++;
+	h = ftab_find(r->tab, rec->hash, rec->body, rec->klen);
+	if (h != FTAB_NIL) {
+		uncount(r, h);
+		rc = ftab_set(r->tab, h, rec->body, rec->len);
+		if (rc < 0)
+			ftab_remove(r->tab, h);
+	} else
+		rc = ftab_insert(r->tab, rec->hash, rec->body, rec->len, &h);
+	if (rc < 0) {
+		r->stats.no_room++;
+		r->table_full = true;
+		return;
+	}
+	m = ftab_meta(r->tab, h);
+	m->timeout_s = rec->timeout_s;
+	m->gen = r->gen;
+	m->digest = siphash13(&r->digest_key, rec->body, rec->len);
+	r->gen_count[r->gen]++;
+	r->digest.sum += m->digest;
+	r->digest.flows++;
+}
+
+static void
+apply_records(struct recv *r, const struct parsed *f)
+{
+	unsigned	 i;
+
+	for (i = 0; i < f->n; i++) {
+		if (f->rec[i].refused)
+			r->stats.refused++;
+		else if (f->rec[i].gone)
+			apply_gone(r, &f->rec[i]);
+		else
+			apply_flow(r, &f->rec[i]);
+	}
+}
+
+/* Positions after a frame, and whether everything up to the horizon was told. */
+static void
+apply_positions(struct recv *r, const struct parsed *f)
+{
+	if (!r->base) {
+		if (f->has_back) {
+			r->a = f->back.b;
+			r->t = f->back.t;
+		} else
+			r->a = r->j;
+		r->base = r->a.v[0] >= r->j.v[0] && r->a.v[1] >= r->j.v[1];
+	}
+	if (r->base && f->has_horizon && r->horizon == 0)
+		r->horizon = f->horizon + 1;
+	if (r->base)
+		r->a = r->t = f->here.live;
+	if (r->comparing || !r->base || r->horizon == 0)
+		return;
+	/*
+	 * Lane 1 first: what stood there below the horizon was told by now or
+	 * has moved to lane 0, where it stands at or below the newest version.
+	 */
+	if (r->horizon0 == 0 && r->a.v[1] + 1 >= r->horizon)
+		r->horizon0 = f->here.version + 1;
+	if (r->horizon0 == 0 || r->a.v[0] + 1 < r->horizon0)
+		return;
+	r->comparing = true;
+	if (r->full_sync) {
+		r->full_sync = false;
+		r->sweeping = true;
+		r->sweep_h = FTAB_NIL;
+	}
+}
+
+/* Fall back to another stream at its announced frame. */
+static void
+apply_join(struct recv *r, const struct parsed *f, uint64_t seq)
+{
+	drop_held(r);
+	r->prev_stream = r->stream;
+	r->prev_seq = seq;
+	r->ack_prev = true;
+	r->ack_due_us = 0;
+	r->stream = f->join.stream;
+	r->next = f->join.seq;
+	r->high = r->next - 1;
+	r->unacked = 0;
+	/*
+	 * What changed but was not emitted when we joined we may hold in an
+	 * older state than the others of the stream: comparable once it came.
+	 */
+	r->comparing = false;
+	r->horizon0 = 0;
+	if (f->has_horizon)
+		r->horizon = f->horizon + 1;
+}
+
+static void
+note_time(struct recv *r, const struct parsed *f, uint64_t now_us)
+{
+	uint64_t	 rtt;
+
+	if (f->has_doubt)
+		r->doubt = f->doubt.flags;
+	if (f->echoed != 0 && f->echoed <= now_us) {
+		rtt = now_us - f->echoed;
+		if (r->rtt_at_us == 0 || rtt <= r->rtt_us || now_us - r->rtt_at_us > RTT_WINDOW_US) {
+			r->rtt_us = rtt;
+			r->rtt_at_us = now_us;
+		}
+	}
+	if (f->n > 0 && f->has_doubt && r->comparing)
+		r->lag_us = (uint32_t)(f->doubt.pending_us + r->rtt_us / 2 < WIRE_NEVER ?
+		    f->doubt.pending_us + r->rtt_us / 2 : WIRE_NEVER - 1);
+}
+
+/*
+ * The frame's digest against ours.  Equal and without doubts it proves our
+ * copy as of our own stamp that the sender had when it built the frame.
+ */
+static void
+compare(struct recv *r, const struct parsed *f, uint64_t now_us)
+{
+	uint64_t	 age;
+
+	if (!r->comparing || !f->has_digest || r->table_full || r->stats.refused > 0)
+		return;
+	r->peer_flows = f->digest.flows;
+	if (f->digest.sum != r->digest.sum || f->digest.flows != r->digest.flows) {
+		r->stats.differed++;
+		ask(r, true);
+		r->ask_at_us = now_us + RETRY_US;
+		return;
+	}
+	r->stats.compared++;
+	r->equal = r->doubt == 0;
+	if (f->echoed == 0 || !f->has_doubt || r->doubt != 0)
+		return;
+	age = f->doubt.kernel_us > f->doubt.pending_us ? f->doubt.kernel_us : f->doubt.pending_us;
+	if (f->echoed > age && f->echoed - age > r->verified_us)
+		r->verified_us = f->echoed - age;
+}
+
+static void
+apply(struct recv *r, const struct parsed *f, uint64_t seq, uint64_t now_us)
+{
+	r->stats.frames++;
+	apply_records(r, f);
+	apply_positions(r, f);
+	note_time(r, f, now_us);
+	compare(r, f, now_us);
+	if (f->has_join && r->stream != 0)
+		apply_join(r, f, seq);
+}
+
+static void
+hold(struct recv *r, uint64_t seq, const uint8_t *p, size_t len)
+{
+	struct held	*h = &r->held[seq % RECV_REORDER];
+
+	r->stats.out_of_order++;
+	if (h->p != NULL)
+		return;
+	if ((h->p = malloc(len)) == NULL)
+		return;			/* it will be sent again */
+	memcpy(h->p, p, len);
+	h->len = (uint16_t)len;
+}
+
+static int
+apply_next(struct recv *r, const uint8_t *p, size_t len, uint64_t now_us)
+{
+	struct parsed	 f;
+	uint64_t	 seq = r->next;
+
+	if (!parse_frame(r, &f, p, len) || (f.has_start && seq != 1)) {
+		r->stats.malformed++;
+		ask(r, false);
+		r->ask_at_us = now_us + RETRY_US;
+		return -EBADMSG;
+	}
+	r->next++;
+	r->frame_us = now_us;
+	apply(r, &f, seq, now_us);
+	r->unacked++;
+	if (r->ack_due_us == UINT64_MAX)
+		r->ack_due_us = now_us + ACK_DELAY_US;
+	if (r->unacked >= ACK_FRAMES)
+		r->ack_due_us = 0;
+	return 0;
+}
+
+/* Apply what waited for the frame that has just been applied. */
+static int
+apply_held(struct recv *r, uint64_t now_us)
+{
+	uint32_t	 stream = r->stream;
+	struct held	*h, t;
+	int		 rc = 0;
+
+	while (rc == 0 && r->stream == stream && stream != 0) {
+		h = &r->held[r->next % RECV_REORDER];
+		if (h->p == NULL)
+			break;
+		t = *h;
+		h->p = NULL;
+		rc = apply_next(r, t.p, t.len, now_us);
+		free(t.p);
+	}
+	return rc;
+}
+
+/* A frame of a stream that we are not on: a start, or nothing of interest. */
+static int
+foreign_frame(struct recv *r, uint32_t stream, uint64_t seq, const uint8_t *p, size_t len)
+{
+	struct parsed	 f;
+
+	if (stream == r->prev_stream && stream != 0) {
+		r->ack_prev = true;
+		r->ack_due_us = 0;
+		return 0;
+	}
+	if (!r->asking || seq != 1 || stream <= r->top) {
+		r->stats.other_stream++;
+		return 0;
+	}
+	if (!parse_frame(r, &f, p, len)) {
+		r->stats.malformed++;
+		return -EBADMSG;
+	}
+	if (!f.has_start || !start_stream(r, stream, &f))
+		r->stats.other_stream++;
+	return 0;
+}
+
+int
+recv_frame(struct recv *r, uint32_t stream, const uint8_t *p, size_t len, uint64_t now_us)
+{
+	struct rbuf	 in;
+	uint64_t	 seq;
+	int		 rc;
+
+	rbuf_init(&in, p, len);
+	if (stream == 0 || len > UINT16_MAX || !rbuf_u64(&in, &seq)) {
+		r->stats.malformed++;
+		return -EBADMSG;
+	}
+	if (stream != r->stream && (rc = foreign_frame(r, stream, seq, p, len)) < 0)
+		return rc;
+	if (stream != r->stream)
+		return 0;
+	if (seq < r->next) {
+		r->stats.duplicates++;
+		r->ack_due_us = 0;
+		return 0;
+	}
+	if (seq - r->next >= RECV_REORDER)
+		return 0;
+	if (seq > r->high) {
+		if (seq > r->high + 1)
+			r->ack_due_us = 0;	/* a new gap */
+		r->high = seq;
+	}
+	if (seq > r->next) {
+		hold(r, seq, p, len);
+		if (r->ack_due_us == UINT64_MAX)
+			r->ack_due_us = now_us + ACK_DELAY_US;
+		return 0;
+	}
+	rc = apply_next(r, p, len, now_us);
+	return rc < 0 ? rc : apply_held(r, now_us);
+}
+
+/* --- acknowledging ------------------------------------------------------------------ */
+
+uint64_t
+recv_ack_due_us(const struct recv *r)
+{
+	return r->ack_due_us;
+}
+
+static void
+find_gaps(const struct recv *r, struct wire_ack *a)
+{
+	uint64_t	 seq;
+	struct wire_gap	*g = NULL;
+
+	for (seq = r->next; seq <= r->high; seq++) {
+		if (r->held[seq % RECV_REORDER].p != NULL) {
+			g = NULL;
+			continue;
+		}
+		if (g == NULL) {
+			if (a->ngaps == WIRE_GAPS_MAX)
+				return;
+			g = &a->gaps[a->ngaps++];
+			g->first = (uint16_t)(seq - a->seq);
+			g->count = 0;
+		}
+		g->count++;
+	}
+}
+
+unsigned
+recv_acks(struct recv *r, struct wire_ack a[2])
+{
+	unsigned	 n = 0;
+
+	memset(a, 0, 2 * sizeof(*a));
+	if (r->ack_prev) {
+		r->ack_prev = false;
+		a[n].stream = r->prev_stream;
+		a[n++].seq = r->prev_seq;
+	}
+	r->ack_due_us = UINT64_MAX;
+	if (r->stream == 0)
+		return n;
+	a[n].stream = r->stream;
+	a[n].seq = r->next - 1;
+	find_gaps(r, &a[n++]);
+	r->unacked = 0;
+	return n;
+}
+
+/* --- the rest ---------------------------------------------------------------------------- */
+
+bool
+recv_run(struct recv *r, unsigned n, uint64_t now_us)
+{
+	for (; n > 0 && r->sweeping; n--) {
+		r->sweep_h = ftab_next(r->tab, r->sweep_h);
+		if (r->sweep_h == FTAB_NIL) {
+			r->sweeping = false;
+			break;
+		}
+		if (ftab_meta(r->tab, r->sweep_h)->gen == r->gen)
+			continue;
+		uncount(r, r->sweep_h);
+		ftab_remove(r->tab, r->sweep_h);
+		r->stats.swept++;
+	}
+	if (!r->table_full)
+		r->full_us = now_us;
+	else if (now_us - r->full_us >= FULL_RETRY_US && (r->stream == 0 ||
+	    (uint64_t)ftab_count(r->tab) * 100 < (uint64_t)ftab_limit(r->tab) * 95)) {
+		r->table_full = false;
+		ask(r, true);
+	}
+	return r->sweeping;
+}
+
+void
+recv_flush(struct recv *r)
+{
+	uint32_t	 h = FTAB_NIL;
+
+	while ((h = ftab_next(r->tab, h)) != FTAB_NIL) {
+		uncount(r, h);
+		ftab_remove(r->tab, h);
+	}
+	recv_resync(r);
+}
+
+struct ftab *
+recv_table(const struct recv *r)
+{
+	return r->tab;
+}
+
+uint64_t
+recv_bytes(const struct recv *r)
+{
+	return ftab_bytes(r->tab) + sizeof(*r);
+}
+
+enum recv_state
+recv_state(const struct recv *r)
+{
+	if (r->stream == 0)
+		return RECV_WAITING;
+	return r->comparing ? RECV_COMPARING : RECV_SYNCING;
+}
+
+bool
+recv_full(const struct recv *r)
+{
+	return r->table_full;
+}
+
+bool
+recv_was_equal(const struct recv *r)
+{
+	return r->equal && r->verified_us != 0 && !r->table_full;
+}
+
+bool
+recv_in_sync(const struct recv *r, uint64_t now_us)
+{
+	return recv_was_equal(r) && now_us - r->verified_us < RECV_FRESH_US;
+}
+
+uint64_t
+recv_verified_us(const struct recv *r)
+{
+	return r->verified_us;
+}
+
+uint32_t
+recv_lag_us(const struct recv *r)
+{
+	return r->lag_us;
+}
+
+uint32_t
+recv_peer_flows(const struct recv *r)
+{
+	return r->peer_flows;
+}
+
+uint8_t
+recv_doubt(const struct recv *r)
+{
+	return r->doubt;
+}
+
+uint32_t
+recv_stream(const struct recv *r)
+{
+	return r->stream;
+}
+
+struct wire_digest
+recv_digest(const struct recv *r)
+{
+	return r->digest;
+}
+
+const struct recv_stats *
+recv_stats(const struct recv *r)
+{
+	return &r->stats;
+}

@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Taking over: remote flows go into the kernel and become our own; the role;
+ * tightening TCP windows afterwards; and, on a standby, the removal of flows
+ * that the active node no longer has.
+ *
+ * Flows go in the order of their worth: assured TCP, other assured ones, the
+ * rest.  A flow becomes ours when the kernel has acknowledged it.  What a
+ * packet touched since the takeover began is newer than any replica and stays.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "node_priv.h"
+
+#define PASSES		3u
+#define JOBS_MAX	6u		/* under way */
+#define LOOK_ENTRIES	16384u		/* of a remote table in one call */
+#define PURGE_ENTRIES	8192u
+
+/* Seconds after a takeover at which the kernel is looked at for relearned windows. */
+static const unsigned	looks_s[] = { 1, 3, 10, 30 };
+#define LOOKS		(sizeof(looks_s) / sizeof(looks_s[0]))
+
+struct take {
+	unsigned	 pass;
+	unsigned	 peer;
+	uint32_t	 h;		/* in that peer's table */
+	uint32_t	 jobs;		/* under way */
+	struct kjob	*job;		/* being filled */
+	bool		 was_active;
+	bool		 at_end;	/* all flows were looked at */
+};
+
+/* --- what a takeover is based on ------------------------------------------------ */
+
+static void
+describe_peer(const struct node *n, const struct peer *p, char *out, size_t cap)
+{
+	uint64_t	 v = recv_verified_us(p->recv);
+	unsigned	 flows = ftab_count(recv_table(p->recv));
+
+	if (p->rx_us == 0)
+		snprintf(out, cap, "%s was never seen", p->name);
+	else if (recv_in_sync(p->recv, n->now_us))
+		snprintf(out, cap, "equal to %s as of %llu ms ago", p->name,
+		    (unsigned long long)((n->now_us - v) / 1000));
+	else if (p->lost && p->equal_at_loss)
+		snprintf(out, cap, "equal as of the death of %s, %llu ms ago", p->name,
+		    (unsigned long long)((n->now_us - p->rx_us) / 1000));
+	else if (v != 0)
+		snprintf(out, cap, "%u flows of %s, last verified %llu ms ago", flows, p->name,
+		    (unsigned long long)((n->now_us - v) / 1000));
+	else
+		snprintf(out, cap, "%u flows of %s, NOT verified", flows, p->name);
+}
+
+static void
+describe(struct node *n)
+{
+	char		 one[128];
+	size_t		 len = 0;
+	unsigned	 i;
+	int		 rc;
+
+	n->taken.basis[0] = '\0';
+	for (i = 0; i < n->npeers; i++) {
+		describe_peer(n, &n->peers[i], one, sizeof(one));
+		rc = snprintf(n->taken.basis + len, NODE_BASIS_MAX - len, "%s%s",
+		    i > 0 ? "; " : "", one);
+		if (rc < 0 || (size_t)rc >= NODE_BASIS_MAX - len)
+			return;
+		len += (size_t)rc;
+	}
+	if (n->npeers == 0)
+		snprintf(n->taken.basis, NODE_BASIS_MAX, "no peers are configured");
+}
+
+/* --- taking ------------------------------------------------------------------------ */
+
+static void
+set_role(struct node *n, enum node_role role)
+{
+	unsigned	 i;
+
+	if (n->role == role)
+		return;
+	n->role = role;
+	log_msg(LOG_NOTICE, "role: %s", role == NODE_ACTIVE ? "active" : "standby");
+	n->ops->role(n->ctx, role);
+	for (i = 0; i < n->npeers; i++)
+		if (n->peers[i].epoch != 0)
+			sess_signal(n, &n->peers[i], true);
+}
+
+void
+node_takeover(struct node *n, enum node_take what, uint64_t now_us)
+{
+	bool	 was_active = n->role == NODE_ACTIVE;
+
+	n->now_us = now_us;
+	if (what == NODE_TAKEOVER)
+		set_role(n, NODE_ACTIVE);
+	if (n->take != NULL) {
+		if (what == NODE_TAKEOVER)
+			n->taken.what = what;
+		return;
+	}
+	memset(&n->taken, 0, sizeof(n->taken));
+	n->taken.what = what;
+	n->taken.running = true;
+	n->taken.started_us = now_us;
+	describe(n);
+	if ((n->take = calloc(1, sizeof(*n->take))) == NULL) {
+		n->taken.running = false;
+		n->taken.failed = n->taken.failures[0].count = 1;
+		n->taken.failures[0].err = ENOMEM;
+		n->taken.nfailures = 1;
+		n->taken.ended_us = now_us;
+		return;
+	}
+	n->take->was_active = was_active;
+	local_adopting(n->local, true, now_us);
+	log_msg(LOG_NOTICE, "%s begins: %s", what == NODE_TAKEOVER ? "takeover" : "commit",
+	    n->taken.basis);
+}
+
+void
+take_free(struct node *n)
+{
+	if (n->take != NULL)
+		kjob_free(n->take->job);
+	free(n->take);
+	kjob_free(n->strict);
+	n->take = NULL;
+	n->strict = NULL;
+}
+
+/* Which pass an entry belongs to.  Reads no more than it has to. */
+static unsigned
+pass_of(const struct flow *f)
+{
+	if (!(f->status & FLOW_S_ASSURED))
+		return 2;
+	return f->proto == IPPROTO_TCP ? 0 : 1;
+}
+
+/*
+ * A node that is active already does not take from a standby that lives: what
+ * that one has and we lack has ended here.
+ */
+static bool
+takes_from(const struct node *n, const struct peer *p)
+{
+	return !(n->take->was_active && sess_up(n, p) && !p->active);
+}
+
+/* A timeout that the kernel takes, where none was told (offloaded flows). */
+static uint32_t
+sound_timeout(const struct flow *f, uint32_t told_s)
+{
+	if (told_s > 0)
+		return told_s;
+	return f->proto == IPPROTO_TCP && f->tcp_state == FLOW_TCP_ESTABLISHED ? 432000 : 120;
+}
+
+static bool
+submit_job(struct node *n)
+{
+	struct take	*t = n->take;
+
+	if (t->job == NULL || t->job->n == 0)
+		return true;
+	if (t->jobs >= JOBS_MAX || n->ops->kernel.submit(n->ctx, t->job) < 0)
+		return false;
+	t->job = NULL;
+	t->jobs++;
+	return true;
+}
+
+/* Put entry h of p's table into the job at hand if it belongs to this pass. */
+static bool
+take_entry(struct node *n, struct peer *p, uint32_t h)
+{
+	struct take	*t = n->take;
+	struct flow	 f;
+	const uint8_t	*body;
+	size_t		 len;
+
+	body = ftab_body(recv_table(p->recv), h, &len);
+	if (flow_unpack(body, len, &f) < 0 || pass_of(&f) != t->pass)
+		return true;
+	if (local_newer(n->local, &f)) {
+		n->taken.flows++;
+		n->taken.ours++;
+		return true;
+	}
+	if (t->job == NULL && (t->job = kjob_new(KOP_CREATE, KOWNER_TAKEOVER)) == NULL)
+		return false;
+	if (kjob_add(t->job, body, len,
+	    sound_timeout(&f, ftab_meta(recv_table(p->recv), h)->timeout_s)) < 0)
+		return false;
+	n->taken.flows++;
+	return true;
+}
+
+/* Walk on; false when the kernel's queue is full or there is nothing left. */
+static bool
+walk(struct node *n)
+{
+	struct take	*t = n->take;
+	struct peer	*p;
+	uint32_t	 h;
+	unsigned	 looked = 0;
+
+	t->at_end = n->npeers == 0;
+	while (!t->at_end && looked++ < LOOK_ENTRIES) {
+		if (t->job != NULL && t->job->n == KJOB_ITEMS_MAX && !submit_job(n))
+			return false;
+		if (t->peer == n->npeers) {
+			t->peer = 0;
+			t->at_end = ++t->pass == PASSES;
+			continue;
+		}
+		p = &n->peers[t->peer];
+		h = takes_from(n, p) ? ftab_next(recv_table(p->recv), t->h) : FTAB_NIL;
+		if (h == FTAB_NIL) {
+			t->peer++;
+			t->h = FTAB_NIL;
+			continue;
+		}
+		if (!take_entry(n, p, h))
+			return false;
+		t->h = h;
+	}
+	return !t->at_end;
+}
+
+static void
+finish(struct node *n)
+{
+	struct node_taken	*k = &n->taken;
+
+	take_free(n);
+	local_adopting(n->local, false, n->now_us);
+	k->running = false;
+	k->ended_us = n->now_us;
+	log_msg(k->failed > 0 ? LOG_WARNING : LOG_NOTICE,
+	    "%s done in %llu ms: %llu flows, %llu created, %llu updated, %llu ours already, %llu failed",
+	    k->what == NODE_TAKEOVER ? "takeover" : "commit",
+	    (unsigned long long)((k->ended_us - k->started_us) / 1000), (unsigned long long)k->flows,
+	    (unsigned long long)k->created, (unsigned long long)k->updated,
+	    (unsigned long long)k->ours, (unsigned long long)k->failed);
+	if (n->conf.liberal && k->created > 0) {
+		n->look = 0;
+		n->look_us = n->now_us + looks_s[0] * 1000000u;
+	}
+	n->ops->taken(n->ctx);
+}
+
+bool
+take_run(struct node *n)
+{
+	bool	 more;
+
+	if (n->look_us != 0 && n->now_us >= n->look_us) {
+		local_resync(n->local);
+		n->look_us = 0;
+		if (++n->look < LOOKS)
+			n->look_us = n->now_us + (looks_s[n->look] - looks_s[n->look - 1]) * 1000000u;
+	}
+	if (n->take == NULL)
+		return false;
+	more = !n->take->at_end && walk(n);
+	if (n->take->at_end && submit_job(n) && n->take->jobs == 0)
+		finish(n);
+	return more;
+}
+
+uint64_t
+take_due(const struct node *n)
+{
+	uint64_t	 due = n->look_us != 0 ? n->look_us : UINT64_MAX;
+
+	return n->purge_us != 0 && n->purge_us < due ? n->purge_us : due;
+}
+
+static void
+note_failure(struct node *n, const struct kjob *j, const struct kitem *it)
+{
+	struct node_taken	*k = &n->taken;
+	struct flow		 f;
+	unsigned		 i;
+	int			 err = -it->err;
+
+	k->failed++;
+	for (i = 0; i < k->nfailures; i++)
+		if (k->failures[i].err == err) {
+			k->failures[i].count++;
+			return;
+		}
+	if (k->nfailures == NODE_FAILURES_MAX)
+		return;
+	k->failures[i].err = err;
+	k->failures[i].count = 1;
+	if (flow_unpack(j->bytes + it->off, it->len, &f) == 0)
+		flow_str(&f, k->failures[i].example);
+	k->nfailures++;
+}
+
+void
+take_job_done(struct node *n, struct kjob *j)
+{
+	struct kitem	*it;
+	uint32_t	 i;
+
+	if (j->op == KOP_CREATE && n->take != NULL) {
+		for (i = 0; i < j->n; i++) {
+			it = &j->items[i];
+			if (it->err < 0) {
+				note_failure(n, j, it);
+				continue;
+			}
+			n->taken.created++;
+			if (local_adopt(n->local, j->bytes + it->off, it->len, it->timeout_s,
+			    n->now_us) > 0)
+				n->taken.adopted++;
+		}
+		n->taken.created -= j->updated;
+		n->taken.updated += j->updated;
+		n->take->jobs--;
+	}
+	kjob_free(j);
+}
+
+const struct node_taken *
+node_taken(const struct node *n)
+{
+	return &n->taken;
+}
+
+/* --- windows ----------------------------------------------------------------------------- */
+
+/* An entry of a dump: is it liberal, and has the kernel relearned both windows? */
+void
+take_strict_entry(struct node *n, const struct flow *f)
+{
+	uint8_t	 key[FLOW_KEY_MAX];
+	size_t	 klen;
+
+	if (f->proto != IPPROTO_TCP || !((f->tcp_flags[0] | f->tcp_flags[1]) & FLOW_TF_BE_LIBERAL))
+		return;
+	n->liberal_now++;
+	if (!n->conf.liberal || !(f->tcp_flags[0] & f->tcp_flags[1] & FLOW_TF_MAXACK_SET))
+		return;
+	if (n->strict == NULL && (n->strict = kjob_new(KOP_STRICT, KOWNER_TAKEOVER)) == NULL)
+		return;
+	klen = flow_pack_key(f, key);
+	if (kjob_add(n->strict, key, klen, 0) < 0)
+		return;
+	n->liberal_now--;
+	if (n->strict->n < KJOB_ITEMS_MAX)
+		return;
+	if (n->ops->kernel.submit(n->ctx, n->strict) == 0) {
+		n->strict = NULL;
+		return;
+	}
+	/* the kernel is busy: the next look finds them again */
+	n->liberal_now += n->strict->n;
+	kjob_free(n->strict);
+	n->strict = NULL;
+}
+
+void
+take_dump_end(struct node *n)
+{
+	if (n->strict != NULL && n->strict->n > 0 &&
+	    n->ops->kernel.submit(n->ctx, n->strict) < 0) {
+		n->liberal_now += n->strict->n;
+		kjob_free(n->strict);
+	}
+	n->strict = NULL;
+	n->liberal = n->liberal_now;
+	n->liberal_now = 0;
+}
+
+uint32_t
+node_liberal(const struct node *n, bool *looking)
+{
+	*looking = n->look_us != 0;
+	return n->liberal;
+}
+
+/* --- standby ------------------------------------------------------------------------------- */
+
+void
+node_release(struct node *n, uint64_t now_us)
+{
+	n->now_us = now_us;
+	set_role(n, NODE_STANDBY);
+	n->look_us = 0;
+	n->purge_us = now_us + n->conf.purge_us;
+}
+
+/* Does the active node that we are equal to have the flow?  Nobody active: yes. */
+static bool
+active_has(const struct node *n, const uint8_t *key, size_t klen)
+{
+	const struct peer	*p;
+	struct ftab		*t;
+	unsigned		 i;
+	bool			 sure = false;
+
+	for (i = 0; i < n->npeers; i++) {
+		p = &n->peers[i];
+		if (!p->active)
+			continue;
+		if (!sess_up(n, p) || !recv_in_sync(p->recv, n->now_us))
+			return true;		/* not known */
+		t = recv_table(p->recv);
+		if (ftab_find(t, ftab_hash(t, key, klen), key, klen) != FTAB_NIL)
+			return true;
+		sure = true;
+	}
+	return !sure;
+}
+
+/* May a standby remove anything now? */
+static bool
+may_purge(const struct node *n)
+{
+	unsigned	 i;
+
+	if (n->role != NODE_STANDBY || n->take != NULL || !local_complete(n->local) ||
+	    local_resyncing(n->local))
+		return false;
+	for (i = 0; i < n->npeers; i++)
+		if (n->peers[i].active && sess_up(n, &n->peers[i]) &&
+		    recv_in_sync(n->peers[i].recv, n->now_us))
+			return true;
+	return false;
+}
+
+static bool	flush_some(struct node *n);
+
+/*
+ * Ask the kernel about our flows that the active node lacks.  Who has not been
+ * refreshed since the last time it was asked goes: see purge_job_done().
+ */
+bool
+purge_run(struct node *n)
+{
+	struct kjob	*j;
+	const uint8_t	*body;
+	size_t		 len, klen;
+	uint32_t	 looked = 0;
+
+	if (n->flushing)
+		return flush_some(n);
+	if (!n->purging) {
+		if (n->purge_us == 0 || n->now_us < n->purge_us)
+			return false;
+		n->purge_us = n->now_us + n->conf.purge_us;
+		n->purge_h = FTAB_NIL;
+		n->purging = may_purge(n);
+	}
+	if (!n->purging || n->purge_jobs > 0)
+		return false;
+	if (!may_purge(n) || (j = kjob_new(KOP_GET, KOWNER_PURGE)) == NULL) {
+		n->purging = false;
+		return false;
+	}
+	while (j->n < KJOB_ITEMS_MAX && looked++ < PURGE_ENTRIES) {
+		if ((n->purge_h = feed_next(n->feed, n->purge_h)) == FTAB_NIL) {
+			n->purging = false;
+			break;
+		}
+		body = ftab_body(feed_table(n->feed), n->purge_h, &len);
+		klen = flow_key_len(body, len);
+		if (!active_has(n, body, klen) && kjob_add(j, body, klen, 0) < 0)
+			break;
+	}
+	if (j->n > 0 && n->ops->kernel.submit(n->ctx, j) == 0)
+		n->purge_jobs++;
+	else
+		kjob_free(j);
+	return n->purging && n->purge_jobs == 0;
+}
+
+void
+node_flush_kernel(struct node *n)
+{
+	n->flushing = true;
+	n->flush_h = FTAB_NIL;
+}
+
+/* The next piece of what an operator wants deleted. */
+static bool
+flush_some(struct node *n)
+{
+	struct kjob	*j;
+	const uint8_t	*body;
+	size_t		 len;
+	uint32_t	 h = n->flush_h;
+
+	if (n->purge_jobs >= JOBS_MAX || (j = kjob_new(KOP_DELETE, KOWNER_PURGE)) == NULL)
+		return false;
+	while (j->n < KJOB_ITEMS_MAX && (h = feed_next(n->feed, h)) != FTAB_NIL) {
+		body = ftab_body(feed_table(n->feed), h, &len);
+		if (kjob_add(j, body, flow_key_len(body, len), 0) < 0)
+			break;
+	}
+	if (j->n > 0 && n->ops->kernel.submit(n->ctx, j) < 0) {
+		kjob_free(j);
+		return false;
+	}
+	if (j->n > 0)
+		n->purge_jobs++;
+	else
+		kjob_free(j);
+	n->flush_h = h;
+	n->flushing = h != FTAB_NIL;
+	return n->flushing;
+}
+
+static void
+purge_stale(struct node *n, const struct kjob *got)
+{
+	struct kjob		*j = kjob_new(KOP_DELETE, KOWNER_PURGE);
+	const struct kitem	*it;
+	uint32_t		 i;
+
+	if (j == NULL)
+		return;
+	for (i = 0; i < got->n; i++) {
+		it = &got->items[i];
+		if (it->err < 0 || !(got->flows[i].has & FLOW_HAS_TIMEOUT) ||
+		    active_has(n, got->bytes + it->off, it->len))
+			continue;
+		if (local_aged(n->local, got->bytes + it->off, it->len, got->flows[i].timeout_s,
+		    (uint32_t)(n->conf.purge_us / 1000000)))
+			if (kjob_add(j, got->bytes + it->off, it->len, 0) < 0)
+				break;
+	}
+	if (j->n > 0 && n->ops->kernel.submit(n->ctx, j) == 0)
+		n->purge_jobs++;
+	else
+		kjob_free(j);
+}
+
+void
+purge_job_done(struct node *n, struct kjob *j)
+{
+	uint32_t	 i;
+
+	n->purge_jobs--;
+	if (j->op == KOP_GET && may_purge(n))
+		purge_stale(n, j);
+	else if (j->op == KOP_DELETE)
+		for (i = 0; i < j->n; i++)
+			if (j->items[i].err == 0 || j->items[i].err == -ENOENT) {
+				local_removed(n->local, j->bytes + j->items[i].off,
+				    j->items[i].len, n->now_us);
+				n->purged++;
+			}
+	kjob_free(j);
+}
+
+uint64_t
+node_purged(const struct node *n)
+{
+	return n->purged;
+}

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What the commands of the control socket do (doc/control.md).
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon.h"
+
+#define WALK_ENTRIES	4096u	/* looked at in one turn of the loop */
+
+/* --- show and count --------------------------------------------------------------- */
+
+/* A walk over one table or, for remote, over the tables of all peers or of one. */
+struct walk {
+	struct daemon		*d;
+	struct flow_filter	 filter;
+	bool			 remote, counting;
+	unsigned		 peer, last_peer;
+	uint32_t		 h;
+	uint64_t		 matched;
+};
+
+static uint32_t
+walk_next(struct walk *w, struct ftab **t)
+{
+	struct node_peer_info	 info;
+
+	if (!w->remote) {
+		*t = feed_table(node_feed(w->d->node));
+		return feed_next(node_feed(w->d->node), w->h);
+	}
+	for (; w->peer <= w->last_peer; w->peer++, w->h = FTAB_NIL) {
+		node_peer(w->d->node, w->peer, now_us(w->d), &info);
+		*t = recv_table(info.recv);
+		if (ftab_next(*t, w->h) != FTAB_NIL)
+			return ftab_next(*t, w->h);
+	}
+	return FTAB_NIL;
+}
+
+static ssize_t
+walk_more(void *ctx, uint8_t *buf, size_t cap, bool *end)
+{
+	struct walk	*w = ctx;
+	struct wbuf	 out;
+	struct ftab	*t;
+	struct flow	 f;
+	const uint8_t	*body;
+	unsigned	 looked;
+	size_t		 len;
+	uint32_t	 h;
+
+	wbuf_init(&out, buf, cap);
+	for (looked = 0; looked < WALK_ENTRIES; looked++) {
+		if ((h = walk_next(w, &t)) == FTAB_NIL) {
+			*end = true;
+			break;
+		}
+		body = ftab_body(t, h, &len);
+		if (flow_unpack(body, len, &f) == 0 && flow_filter_match(&w->filter, &f)) {
+			if (!w->counting &&
+			    !ctl_flow_put(&out, ftab_meta(t, h)->timeout_s, body, len))
+				break;		/* in the next frame */
+			w->matched++;
+		}
+		w->h = h;
+	}
+	return (ssize_t)out.len;
+}
+
+static json_t *
+walk_result(void *ctx)
+{
+	struct walk	*w = ctx;
+
+	return json_pack("{s:I}", w->counting ? "count" : "flows", (json_int_t)w->matched);
+}
+
+static void
+walk_done(void *ctx)
+{
+	free(ctx);
+}
+
+static const struct ctlsrv_producer	walker = { CTL_FLOWS, walk_more, walk_result, walk_done };
+
+/* Which peers' tables; false and an answer if there is no such peer. */
+static bool
+choose_peers(struct walk *w, struct ctlsrv_req *req, const char *name)
+{
+	struct node_peer_info	 info;
+	unsigned		 i, n = node_peers(w->d->node);
+
+	w->peer = 0;
+	w->last_peer = n - 1;
+	if (name == NULL)
+		return true;
+	for (i = 0; i < n; i++) {
+		node_peer(w->d->node, i, now_us(w->d), &info);
+		if (strcmp(info.name, name) == 0) {
+			w->peer = w->last_peer = i;
+			return true;
+		}
+	}
+	ctlsrv_fail(req, CTL_EXIT_USAGE, "there is no peer `%s' in the configuration", name);
+	return false;
+}
+
+static int
+walk_start(struct daemon *d, struct ctlsrv_req *req, const json_t *args, bool counting)
+{
+	const char	*table = json_string_value(json_object_get(args, "table"));
+	const char	*peer = json_string_value(json_object_get(args, "peer"));
+	char		 err[FILTER_ERR_MAX];
+	struct walk	*w;
+
+	if (table == NULL || (strcmp(table, "local") != 0 && strcmp(table, "remote") != 0)) {
+		ctlsrv_fail(req, CTL_EXIT_USAGE, "which table: local or remote?");
+		return 0;
+	}
+	if ((w = calloc(1, sizeof(*w))) == NULL)
+		return -ENOMEM;
+	w->d = d;
+	w->counting = counting;
+	w->remote = strcmp(table, "remote") == 0;
+	if (flow_filter_json(&w->filter, json_object_get(args, "filter"), err) < 0) {
+		ctlsrv_fail(req, CTL_EXIT_USAGE, "%s", err);
+		free(w);
+		return 0;
+	}
+	if (peer != NULL && !w->remote) {
+		ctlsrv_fail(req, CTL_EXIT_USAGE, "--peer goes with the remote table");
+		free(w);
+		return 0;
+	}
+	if (w->remote && node_peers(d->node) > 0 && !choose_peers(w, req, peer)) {
+		free(w);
+		return 0;
+	}
+	if (w->remote && node_peers(d->node) == 0)
+		w->peer = 1;		/* nothing to walk */
+	ctlsrv_stream(req, &walker, w);
+	return 0;
+}
+
+static int
+do_show(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	return walk_start(ctx, req, args, false);
+}
+
+static int
+do_count(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	return walk_start(ctx, req, args, true);
+}
+
+/* --- state -------------------------------------------------------------------------- */
+
+static int
+do_status(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	json_t	*j = state_status(ctx);
+
+	(void)args;
+	if (j == NULL)
+		return -ENOMEM;
+	ctlsrv_reply(req, j);
+	return 0;
+}
+
+static int
+do_ready(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	struct daemon	*d = ctx;
+	char		 reason[NODE_REASON_MAX];
+	bool		 ok = node_ready(d->node, now_us(d), reason);
+
+	(void)args;
+	ctlsrv_reply(req, json_pack("{s:b,s:i,s:s}", "ok", ok, "exit",
+	    ok ? CTL_EXIT_OK : CTL_EXIT_FAILED, "reason", reason));
+	return 0;
+}
+
+static int
+do_stats(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	json_t	*j = state_stats(ctx);
+
+	(void)args;
+	if (j == NULL)
+		return -ENOMEM;
+	ctlsrv_reply(req, j);
+	return 0;
+}
+
+static int
+do_metrics(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	char	*text = state_metrics(ctx);
+	int	 rc;
+
+	(void)args;
+	if (text == NULL)
+		return -ENOMEM;
+	rc = ctlsrv_text(req, text, strlen(text));
+	free(text);
+	if (rc < 0)
+		return rc;
+	ctlsrv_ok(req);
+	return 0;
+}
+
+/* --- taking over ----------------------------------------------------------------------- */
+
+static int
+begin(struct daemon *d, struct ctlsrv_req *req, enum node_take what)
+{
+	if (d->nwaiting == MAX_WAITING) {
+		ctlsrv_fail(req, CTL_EXIT_FAILED, "too many takeovers are waiting");
+		return 0;
+	}
+	d->waiting[d->nwaiting++] = ctlsrv_hold(req, NULL, NULL);
+	node_takeover(d->node, what, now_us(d));
+	if (!node_taken(d->node)->running)
+		control_taken(d);	/* it failed at once */
+	return 0;
+}
+
+static int
+do_commit(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	(void)args;
+	return begin(ctx, req, NODE_COMMIT);
+}
+
+static int
+do_takeover(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	(void)args;
+	return begin(ctx, req, NODE_TAKEOVER);
+}
+
+void
+control_taken(struct daemon *d)
+{
+	struct ctlsrv_req	*req;
+	json_t			*j;
+	unsigned		 i, n = d->nwaiting;
+
+	d->nwaiting = 0;
+	for (i = 0; i < n; i++) {
+		if ((req = ctlsrv_find(d->ctl, d->waiting[i])) == NULL)
+			continue;
+		if ((j = state_taken(d)) != NULL)
+			ctlsrv_reply(req, j);
+		else
+			ctlsrv_fail(req, CTL_EXIT_FAILED, "out of memory; the takeover is done, see the log");
+	}
+}
+
+static int
+do_release(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	struct daemon	*d = ctx;
+
+	(void)args;
+	node_release(d->node, now_us(d));
+	ctlsrv_reply(req, json_pack("{s:b,s:i,s:s,s:s}", "ok", true, "exit", CTL_EXIT_OK, "role",
+	    "standby", "message", "flows that the active node no longer has and that no packet "
+	    "touches are removed from this kernel within some minutes"));
+	return 0;
+}
+
+/* --- the rest ----------------------------------------------------------------------------- */
+
+static int
+do_resync(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	struct daemon	*d = ctx;
+
+	(void)args;
+	node_resync(d->node);
+	ctlsrv_reply(req, json_pack("{s:s}", "message",
+	    "reading the kernel again; every peer is asked for all of its flows"));
+	return 0;
+}
+
+static int
+do_flush(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	struct daemon	*d = ctx;
+	const char	*table = json_string_value(json_object_get(args, "table"));
+	json_int_t	 n;
+
+	if (table != NULL && strcmp(table, "remote") == 0) {
+		n = node_remote_flows(d->node);
+		node_flush_remote(d->node);
+		ctlsrv_reply(req, json_pack("{s:I,s:s}", "flows", n, "message",
+		    "the peers are asked for their flows again"));
+	} else if (table != NULL && strcmp(table, "local") == 0) {
+		n = feed_flows(node_feed(d->node));
+		node_flush_local(d->node, now_us(d));
+		ctlsrv_reply(req, json_pack("{s:I,s:s}", "flows", n, "message",
+		    "the kernel's table is read again"));
+	} else if (table != NULL && strcmp(table, "kernel") == 0) {
+		n = feed_flows(node_feed(d->node));
+		node_flush_kernel(d->node);
+		ctlsrv_reply(req, json_pack("{s:I,s:s}", "flows", n, "message",
+		    "they are being deleted from the kernel; what the filter leaves out stays"));
+	} else
+		ctlsrv_fail(req, CTL_EXIT_USAGE, "flush what: local, remote or kernel?");
+	return 0;
+}
+
+static int
+do_log(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	const char	*name = json_string_value(json_object_get(args, "level"));
+	int		 level = name == NULL ? -1 : log_level_parse(name);
+
+	(void)ctx;
+	if (level < 0) {
+		ctlsrv_fail(req, CTL_EXIT_USAGE, "log level: err, warning, notice, info or debug");
+		return 0;
+	}
+	log_set_level(level);
+	log_msg(LOG_NOTICE, "log level: %s", log_level_name(level));
+	ctlsrv_ok(req);
+	return 0;
+}
+
+static int
+do_reload(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	struct daemon	*d = ctx;
+	char		 msg[CONF_ERR_MAX];
+
+	(void)args;
+	notify_reloading(&d->notify);
+	if (daemon_reload(d, msg, sizeof(msg)) < 0)
+		ctlsrv_fail(req, CTL_EXIT_FAILED, "%s", msg);
+	else
+		ctlsrv_reply(req, json_pack("{s:s}", "message", msg));
+	notify_ready(&d->notify);
+	return 0;
+}
+
+static int
+do_shutdown(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	struct daemon	*d = ctx;
+
+	(void)args;
+	log_msg(LOG_NOTICE, "stopping (asked by uid %u)", (unsigned)ctlsrv_uid(req));
+	ctlsrv_ok(req);
+	daemon_stop(d);
+	return 0;
+}
+
+static const struct ctlsrv_cmd	commands[] = {
+	{ "status", CTLSRV_RO, do_status },
+	{ "ready", CTLSRV_RO, do_ready },
+	{ "metrics", CTLSRV_RO, do_metrics },
+	{ "stats", 0, do_stats },
+	{ "show", 0, do_show },
+	{ "count", 0, do_count },
+	{ "commit", CTLSRV_LOG, do_commit },
+	{ "takeover", CTLSRV_LOG, do_takeover },
+	{ "release", CTLSRV_LOG, do_release },
+	{ "resync", CTLSRV_LOG, do_resync },
+	{ "flush", CTLSRV_LOG, do_flush },
+	{ "log", CTLSRV_LOG, do_log },
+	{ "reload", CTLSRV_LOG, do_reload },
+	{ "shutdown", CTLSRV_LOG, do_shutdown }
+};
+
+int
+control_open(struct daemon *d, gid_t gid, gid_t ro_gid)
+{
+	struct ctlsrv_conf	 c;
+
+	memset(&c, 0, sizeof(c));
+	c.path = d->conf->control.socket;
+	c.uid = d->uid;
+	c.gid = gid;
+	c.ro_gid = ro_gid;
+	c.max_clients = d->conf->control.max_clients;
+	c.stall_ms = d->conf->control.stall_s * 1000;
+	return ctlsrv_new(&d->ctl, d->loop, &c, commands, sizeof(commands) / sizeof(commands[0]), d);
+}

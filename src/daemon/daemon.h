@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The daemon: one loop that joins the core (node.h) with kernel, links and
+ * control socket.  One struct, handed to every callback; no globals.
+ */
+#ifndef DAEMON_H
+#define DAEMON_H
+
+#include <ev.h>
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "ctsync/clock.h"
+#include "ctsync/conf.h"
+#include "ctsync/ctlsrv.h"
+#include "ctsync/filter.h"
+#include "ctsync/kct.h"
+#include "ctsync/kct_sys.h"
+#include "ctsync/link_udp.h"
+#include "ctsync/log.h"
+#include "ctsync/node.h"
+#include "ctsync/notify.h"
+#include "ctsync/rtnl.h"
+
+#define MAX_WAITING	32	/* control requests that wait for a takeover */
+
+struct daemon;
+
+struct dlink {
+	struct daemon	*d;
+	unsigned	 index;
+	struct link_udp	*udp;
+	int		 peer_of[LINK_UDP_PEERS_MAX];	/* peer of the node by index of the link */
+	int		 index_of[NODE_PEERS_MAX];	/* the other way, -1: not on this link */
+};
+
+struct daemon {
+	struct ev_loop		*loop;
+	struct conf		*conf;
+	const char		*conf_path;
+	uid_t			 uid;		/* that it runs as */
+	int			 lock_fd;
+	bool			 stopping;
+	uint64_t		 started_us;
+
+	struct node		*node;
+	struct node_conf	 node_conf;
+	const char		*peer_names[NODE_PEERS_MAX];
+	unsigned		 npeers;
+	struct seal_ring	*ring;
+	struct dlink		 links[NODE_LINKS_MAX];
+	unsigned		 nlinks;
+
+	struct repl_filter	*filter;
+	uint64_t		 filtered[REPL_VERDICTS];
+	struct rtnl		*rtnl;
+	struct kct_reader	*reader;
+	struct kct_writer	*writer;
+	struct kct_dump		*dump;
+	uint64_t		 dump_end_us;
+	bool			 address_change;
+
+	struct ctlsrv		*ctl;
+	uint64_t		 waiting[MAX_WAITING];	/* requests held until the takeover is done */
+	unsigned		 nwaiting;
+
+	struct notify		 notify;
+	ev_prepare		 prepare;
+	ev_idle			 idle;		/* keeps the loop from sleeping when there is more to do */
+	ev_timer		 timer;		/* next node_run() */
+	ev_timer		 second;	/* poke, status, watchdog, audit */
+	ev_signal		 sigs[3];
+};
+
+/* The time of the core.  Not ev_now(), which follows the wall clock. */
+static inline uint64_t
+now_us(const struct daemon *d)
+{
+	(void)d;
+	return clock_mono_ns() / 1000;
+}
+
+/* kernel.c */
+int	kernel_open(struct daemon *d);		/* before privileges are dropped */
+int	kernel_start(struct daemon *d);		/* after */
+void	kernel_close(struct daemon *d);
+void	kernel_second(struct daemon *d);
+int	kernel_submit(void *ctx, struct kjob *j);
+void	kernel_dump(void *ctx);
+uint32_t kernel_age_us(void *ctx);
+bool	kernel_filter(void *ctx, const struct flow *f);
+bool	kernel_is_own(void *ctx, uint8_t family, const struct flow_addr *a);
+
+/* links.c */
+int	links_open(struct daemon *d);
+void	links_close(struct daemon *d);
+int	links_send(void *ctx, unsigned link, unsigned peer, const uint8_t *p, size_t len);
+int	links_usable(void *ctx, unsigned link, unsigned peer);
+
+/* control.c */
+int	control_open(struct daemon *d, gid_t gid, gid_t ro_gid);
+void	control_taken(struct daemon *d);
+
+/* state.c */
+json_t	*state_status(struct daemon *d);
+json_t	*state_stats(struct daemon *d);
+char	*state_metrics(struct daemon *d);	/* to be freed; NULL without memory */
+json_t	*state_taken(struct daemon *d);
+
+/* main.c */
+/* Read configuration and keys again and use what can change at run time; a sentence in msg. */
+int	daemon_reload(struct daemon *d, char *msg, size_t msglen);
+void	daemon_stop(struct daemon *d);
+
+#endif

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The daemon's side of the kernel: events and dumps into the node, its jobs to
+ * the writer, addresses into the filter.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctsync/clock.h"
+#include "daemon.h"
+
+#define LOST_ADDRESS_MS	10000
+#define NEVER_US	0xfffffffeu
+
+/* --- events -------------------------------------------------------------------- */
+
+static const enum local_event	event_of[KCT_MSG_TYPES] = {
+	[KCT_MSG_NEW] = LOCAL_NEW,
+	[KCT_MSG_UPDATE] = LOCAL_UPDATE,
+	[KCT_MSG_DESTROY] = LOCAL_DESTROY
+};
+
+static void
+on_events(void *ctx, const struct kct_event *ev, size_t n)
+{
+	struct daemon		*d = ctx;
+	struct local		*l = node_local(d->node);
+	struct local_key	 keys[KCT_EVENT_BATCH];
+	uint64_t		 now = now_us(d);
+	size_t			 i;
+
+	for (i = 0; i < n; i++)
+		local_prefetch(l, &ev[i].flow, &keys[i]);
+	for (i = 0; i < n; i++)
+		local_event(l, event_of[ev[i].type], &ev[i].flow, &keys[i], now);
+}
+
+static void
+on_overrun(void *ctx)
+{
+	struct daemon	*d = ctx;
+
+	log_msg(LOG_WARNING, "the kernel dropped conntrack events (socket buffer full): reading its "
+	    "table again; raise kernel.event_buffer if this happens often");
+	node_overrun(d->node, now_us(d));
+}
+
+static const struct kct_event_ops	event_ops = { on_events, on_overrun };
+
+/* --- filter ---------------------------------------------------------------------- */
+
+bool
+kernel_is_own(void *ctx, uint8_t family, const struct flow_addr *a)
+{
+	const struct daemon	*d = ctx;
+
+	return rtnl_is_own(d->rtnl, family, a);
+}
+
+bool
+kernel_filter(void *ctx, const struct flow *f)
+{
+	struct daemon		*d = ctx;
+	enum repl_verdict	 v = repl_filter_check(d->filter, f, kernel_is_own, d);
+
+	d->filtered[v]++;
+	return v == REPL_PASS;
+}
+
+static void
+on_addresses(void *ctx)
+{
+	struct daemon	*d = ctx;
+
+	d->address_change = true;	/* the next second reads the table with the new ones */
+}
+
+static const struct rtnl_ops	rtnl_ops = { on_addresses };
+
+/* --- dumps ------------------------------------------------------------------------- */
+
+static void
+on_dump_flows(void *ctx, const struct flow *f, size_t n)
+{
+	struct daemon	*d = ctx;
+	uint64_t	 now = now_us(d);
+	size_t		 i;
+
+	for (i = 0; i < n; i++)
+		node_dump_entry(d->node, &f[i], now);
+}
+
+static void
+on_dump_done(void *ctx, int rc, const struct kct_dump_result *res)
+{
+	struct daemon	*d = ctx;
+
+	if (rc < 0)
+		log_msg(LOG_ERR, "reading the kernel's table failed: %s; trying again", strerror(-rc));
+	else
+		log_msg(LOG_DEBUG, "read %llu entries of the kernel in %llu ms",
+		    (unsigned long long)res->flows, (unsigned long long)(res->elapsed_ns / 1000000));
+	kct_dump_free(d->dump);
+	d->dump = NULL;
+	d->dump_end_us = now_us(d);
+	node_dump_end(d->node, rc, now_us(d));
+}
+
+static const struct kct_dump_ops	dump_ops = { on_dump_flows, on_dump_done };
+
+void
+kernel_dump(void *ctx)
+{
+	struct daemon		*d = ctx;
+	struct kct_dump_conf	 conf;
+	int			 err;
+
+	if (d->dump != NULL)
+		return;
+	memset(&conf, 0, sizeof(conf));
+	node_dump_begin(d->node);
+	d->dump = kct_dump_start(d->loop, &conf, &dump_ops, d, &err);
+	if (d->dump == NULL) {
+		log_msg(LOG_ERR, "cannot read the kernel's table: %s", strerror(-err));
+		node_dump_end(d->node, err, now_us(d));
+	}
+}
+
+/* --- jobs ---------------------------------------------------------------------------- */
+
+/* A job on its way: what comes back is written into it. */
+struct pending {
+	struct daemon	*d;
+	struct kjob	*job;
+};
+
+static void
+on_job_done(void *ctx, const struct kct_result *res)
+{
+	struct pending	*p = ctx;
+	struct daemon	*d = p->d;
+	struct kjob	*j = p->job;
+	uint32_t	 i;
+
+	free(p);
+	for (i = 0; i < j->n; i++)
+		j->items[i].err = -(int)res->err[i];
+	if (j->op == KOP_GET) {
+		j->flows = calloc(j->n, sizeof(*j->flows));
+		for (i = 0; i < j->n; i++) {
+			if (j->flows == NULL)
+				j->items[i].err = -ENOMEM;
+			else if (j->items[i].err == 0)
+				j->flows[i] = res->flows[i];
+		}
+	}
+	j->updated = res->updated;
+	node_job_done(d->node, j, now_us(d));
+}
+
+int
+kernel_submit(void *ctx, struct kjob *j)
+{
+	static const enum kct_op	 ops[] = {
+		[KOP_CREATE] = KCT_CREATE, [KOP_DELETE] = KCT_DELETE, [KOP_GET] = KCT_GET,
+		[KOP_STRICT] = KCT_STRICT
+	};
+	struct daemon			*d = ctx;
+	struct pending			*p;
+	struct kct_job			*k;
+	uint32_t			 i;
+
+	if (d->writer == NULL || kct_writer_room(d->writer) == 0)
+		return -EAGAIN;
+	if ((p = malloc(sizeof(*p))) == NULL)
+		return -EAGAIN;
+	p->d = d;
+	p->job = j;
+	k = kct_job_new(ops[j->op], j->op == KOP_CREATE ? KCT_LIBERAL : 0, on_job_done, p);
+	if (k == NULL)
+		goto fail;
+	for (i = 0; i < j->n; i++)
+		if (kct_job_add(k, j->bytes + j->items[i].off, j->items[i].len,
+		    j->items[i].timeout_s) < 0)
+			goto fail;
+	if (kct_submit(d->writer, k) < 0)
+		goto fail;
+	return 0;
+fail:
+	if (k != NULL)
+		kct_job_free(k);
+	free(p);
+	return -EAGAIN;
+}
+
+uint32_t
+kernel_age_us(void *ctx)
+{
+	struct daemon	*d = ctx;
+	uint64_t	 empty_us = kct_event_empty_ns(d->reader) / 1000, now;
+
+	now = clock_mono_ns() / 1000;
+	if (empty_us == 0 || now - empty_us > NEVER_US)
+		return NEVER_US;
+	return (uint32_t)(now - empty_us);
+}
+
+/* --- life -------------------------------------------------------------------------------- */
+
+int
+kernel_open(struct daemon *d)
+{
+	char		 why[KCT_WHY_MAX];
+	uint32_t	 v;
+	int		 rc, err;
+
+	if (kct_sys_probe(why) < 0) {
+		log_msg(LOG_ERR, "%s", why);
+		return -1;
+	}
+	rc = kct_sys_enable_events();
+	if (rc == 1)
+		log_msg(LOG_NOTICE, "net.netfilter.nf_conntrack_events set to 1, so that every flow "
+		    "tells of its changes");
+	else if (rc < 0)
+		log_msg(LOG_WARNING, "net.netfilter.nf_conntrack_events is not 1 and cannot be set (%s): "
+		    "flows from before the start of ctsyncd are only followed by the audit; set it by "
+		    "sysctl", strerror(-rc));
+	if (kct_sys_get("tcp_loose", &v) == 0 && v != 0)
+		log_msg(LOG_INFO, "net.netfilter.nf_conntrack_tcp_loose is %u: the kernel picks up TCP "
+		    "connections in the middle, without their translation; 0 is better for a pair", v);
+	if ((d->rtnl = rtnl_open(d->loop, LOST_ADDRESS_MS, &rtnl_ops, d, &err)) == NULL) {
+		log_msg(LOG_ERR, "cannot read this node's addresses (rtnetlink): %s", strerror(-err));
+		return -1;
+	}
+	return 0;
+}
+
+int
+kernel_start(struct daemon *d)
+{
+	struct kct_event_conf	 conf;
+	uint32_t		 port;
+	int			 err;
+
+	if ((d->writer = kct_writer_open(d->loop, &err)) == NULL) {
+		log_msg(LOG_ERR, "cannot open a ctnetlink socket for writing: %s", strerror(-err));
+		return -1;
+	}
+	port = kct_writer_portid(d->writer);
+	memset(&conf, 0, sizeof(conf));
+	conf.rcvbuf_bytes = d->conf->kernel.event_buffer;
+	conf.ignore = &port;
+	conf.nignore = 1;
+	if ((d->reader = kct_event_open(d->loop, &conf, &event_ops, d, &err)) == NULL) {
+		log_msg(LOG_ERR, "cannot subscribe to conntrack events: %s%s", strerror(-err),
+		    err == -EPERM ? " (CAP_NET_ADMIN is missing)" : "");
+		return -1;
+	}
+	return 0;
+}
+
+void
+kernel_close(struct daemon *d)
+{
+	kct_dump_free(d->dump);
+	kct_event_close(d->reader);
+	kct_writer_close(d->writer);
+	rtnl_close(d->rtnl);
+	d->dump = NULL;
+	d->reader = NULL;
+	d->writer = NULL;
+	d->rtnl = NULL;
+}
+
+void
+kernel_second(struct daemon *d)
+{
+	uint64_t	 audit_us = (uint64_t)d->conf->kernel.audit_s * 1000000;
+
+	kct_event_poke(d->reader);
+	if (d->address_change) {
+		d->address_change = false;
+		local_resync(node_local(d->node));
+	} else if (audit_us != 0 && d->dump == NULL && local_complete(node_local(d->node)) &&
+	    now_us(d) - d->dump_end_us >= audit_us)
+		local_resync(node_local(d->node));
+}

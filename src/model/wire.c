@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Records, one writer and one reader each (doc/wire.md, section 2).
+ */
+#include "ctsync/wire.h"
+
+static void
+put_versions_of(struct wbuf *w, const struct wire_pos *p)
+{
+	int	 l;
+
+	for (l = 0; l < WIRE_LANES; l++)
+		wbuf_u64(w, p->v[l]);
+}
+
+static bool
+get_versions_of(struct rbuf *r, struct wire_pos *p)
+{
+	int	 l;
+
+	for (l = 0; l < WIRE_LANES; l++)
+		if (!rbuf_u64(r, &p->v[l]))
+			return false;
+	return true;
+}
+
+void
+wire_put_pos(struct wbuf *w, const struct wire_here *p)
+{
+	wire_put_head(w, WIRE_POS, 24);
+	put_versions_of(w, &p->live);
+	wbuf_u64(w, p->version);
+}
+
+bool
+wire_get_pos(struct rbuf *r, struct wire_here *p)
+{
+	return get_versions_of(r, &p->live) && rbuf_u64(r, &p->version) && r->len == 0;
+}
+
+void
+wire_put_back(struct wbuf *w, const struct wire_back *b)
+{
+	wire_put_head(w, WIRE_BACK, 32);
+	put_versions_of(w, &b->b);
+	put_versions_of(w, &b->t);
+}
+
+bool
+wire_get_back(struct rbuf *r, struct wire_back *b)
+{
+	return get_versions_of(r, &b->b) && get_versions_of(r, &b->t) && r->len == 0;
+}
+
+void
+wire_put_start(struct wbuf *w, const struct wire_start *s)
+{
+	wire_put_head(w, WIRE_START, 25);
+	wbuf_u64(w, s->nonce);
+	wbuf_u8(w, s->flags);
+	put_versions_of(w, &s->j);
+}
+
+bool
+wire_get_start(struct rbuf *r, struct wire_start *s)
+{
+	return rbuf_u64(r, &s->nonce) && rbuf_u8(r, &s->flags) &&
+	    get_versions_of(r, &s->j) && r->len == 0;
+}
+
+void
+wire_put_horizon(struct wbuf *w, uint64_t h)
+{
+	wire_put_head(w, WIRE_HORIZON, 8);
+	wbuf_u64(w, h);
+}
+
+bool
+wire_get_u64(struct rbuf *r, uint64_t *v)
+{
+	return r->len == 8 && rbuf_u64(r, v);
+}
+
+bool
+wire_get_u32(struct rbuf *r, uint32_t *v)
+{
+	return r->len == 4 && rbuf_u32(r, v);
+}
+
+bool
+wire_get_u8(struct rbuf *r, uint8_t *v)
+{
+	return r->len == 1 && rbuf_u8(r, v);
+}
+
+void
+wire_put_join(struct wbuf *w, const struct wire_join *j)
+{
+	wire_put_head(w, WIRE_JOIN, 12);
+	wbuf_u32(w, j->stream);
+	wbuf_u64(w, j->seq);
+}
+
+bool
+wire_get_join(struct rbuf *r, struct wire_join *j)
+{
+	return rbuf_u32(r, &j->stream) && rbuf_u64(r, &j->seq) && r->len == 0;
+}
+
+void
+wire_put_digest(struct wbuf *w, const struct wire_digest *d)
+{
+	wire_put_head(w, WIRE_DIGEST, 12);
+	wbuf_u64(w, d->sum);
+	wbuf_u32(w, d->flows);
+}
+
+bool
+wire_get_digest(struct rbuf *r, struct wire_digest *d)
+{
+	return rbuf_u64(r, &d->sum) && rbuf_u32(r, &d->flows) && r->len == 0;
+}
+
+void
+wire_put_doubt(struct wbuf *w, const struct wire_doubt *d)
+{
+	wire_put_head(w, WIRE_DOUBT, 9);
+	wbuf_u32(w, d->kernel_us);
+	wbuf_u32(w, d->pending_us);
+	wbuf_u8(w, d->flags);
+}
+
+bool
+wire_get_doubt(struct rbuf *r, struct wire_doubt *d)
+{
+	return rbuf_u32(r, &d->kernel_us) && rbuf_u32(r, &d->pending_us) &&
+	    rbuf_u8(r, &d->flags) && r->len == 0;
+}
+
+void
+wire_put_echoed(struct wbuf *w, const struct wire_echoed *e)
+{
+	wire_put_head(w, WIRE_ECHOED, 24);
+	wbuf_u64(w, e->id);
+	wbuf_u64(w, e->epoch);
+	wbuf_u64(w, e->stamp);
+}
+
+bool
+wire_get_echoed(struct rbuf *r, struct wire_echoed *e)
+{
+	return rbuf_u64(r, &e->id) && rbuf_u64(r, &e->epoch) && rbuf_u64(r, &e->stamp) &&
+	    r->len == 0;
+}
+
+void
+wire_put_dst(struct wbuf *w, const struct wire_dst *d)
+{
+	wire_put_head(w, WIRE_DST, 16);
+	wbuf_u64(w, d->id);
+	wbuf_u64(w, d->epoch);
+}
+
+bool
+wire_get_dst(struct rbuf *r, struct wire_dst *d)
+{
+	return rbuf_u64(r, &d->id) && rbuf_u64(r, &d->epoch) && r->len == 0;
+}
+
+void
+wire_put_probe(struct wbuf *w, uint8_t flags)
+{
+	wire_put_head(w, WIRE_PROBE, 1);
+	wbuf_u8(w, flags);
+}
+
+void
+wire_put_ack(struct wbuf *w, const struct wire_ack *a)
+{
+	int	 i;
+
+	wire_put_head(w, WIRE_ACK, 12 + 4 * (size_t)a->ngaps);
+	wbuf_u32(w, a->stream);
+	wbuf_u64(w, a->seq);
+	for (i = 0; i < a->ngaps; i++) {
+		wbuf_u16(w, a->gaps[i].first);
+		wbuf_u16(w, a->gaps[i].count);
+	}
+}
+
+bool
+wire_get_ack(struct rbuf *r, struct wire_ack *a)
+{
+	int	 i;
+
+	if (r->len < 12 || (r->len - 12) % 4 != 0 || (r->len - 12) / 4 > WIRE_GAPS_MAX)
+		return false;
+	a->ngaps = (uint8_t)((r->len - 12) / 4);
+	if (!rbuf_u32(r, &a->stream) || !rbuf_u64(r, &a->seq))
+		return false;
+	for (i = 0; i < a->ngaps; i++)
+		if (!rbuf_u16(r, &a->gaps[i].first) || !rbuf_u16(r, &a->gaps[i].count))
+			return false;
+	return r->len == 0;
+}
+
+void
+wire_put_request(struct wbuf *w, const struct wire_request *q)
+{
+	wire_put_head(w, WIRE_REQUEST, 49);
+	wbuf_u64(w, q->nonce);
+	wbuf_u64(w, q->epoch);
+	put_versions_of(w, &q->a);
+	put_versions_of(w, &q->t);
+	wbuf_u8(w, q->flags);
+}
+
+bool
+wire_get_request(struct rbuf *r, struct wire_request *q)
+{
+	return rbuf_u64(r, &q->nonce) && rbuf_u64(r, &q->epoch) &&
+	    get_versions_of(r, &q->a) && get_versions_of(r, &q->t) &&
+	    rbuf_u8(r, &q->flags) && r->len == 0;
+}
+
+void
+wire_put_restart(struct wbuf *w, uint32_t stream)
+{
+	wire_put_head(w, WIRE_RESTART, 4);
+	wbuf_u32(w, stream);
+}
+
+void
+wire_put_report(struct wbuf *w, const struct wire_report *p)
+{
+	wire_put_head(w, WIRE_REPORT, 21);
+	wbuf_u64(w, p->stamp);
+	wbuf_u8(w, p->flags);
+	wbuf_u32(w, p->verified_ms);
+	wbuf_u32(w, p->lag_us);
+	wbuf_u32(w, p->flows);
+}
+
+bool
+wire_get_report(struct rbuf *r, struct wire_report *p)
+{
+	return rbuf_u64(r, &p->stamp) && rbuf_u8(r, &p->flags) &&
+	    rbuf_u32(r, &p->verified_ms) && rbuf_u32(r, &p->lag_us) &&
+	    rbuf_u32(r, &p->flows) && r->len == 0;
+}
+
+void
+wire_put_versions(struct wbuf *w, const struct wire_versions *v)
+{
+	wire_put_head(w, WIRE_VERSIONS, 6);
+	wbuf_u8(w, v->min);
+	wbuf_u8(w, v->max);
+	wbuf_u32(w, v->suites);
+}
+
+bool
+wire_get_versions(struct rbuf *r, struct wire_versions *v)
+{
+	return rbuf_u8(r, &v->min) && rbuf_u8(r, &v->max) && rbuf_u32(r, &v->suites) &&
+	    r->len == 0;
+}
+
+void
+wire_put_boot(struct wbuf *w, const struct wire_boot *b)
+{
+	wire_put_head(w, WIRE_BOOT, 24);
+	wbuf_bytes(w, b->boot_id, sizeof(b->boot_id));
+	wbuf_u64(w, b->netns);
+}
+
+bool
+wire_get_boot(struct rbuf *r, struct wire_boot *b)
+{
+	return rbuf_bytes(r, b->boot_id, sizeof(b->boot_id)) && rbuf_u64(r, &b->netns) &&
+	    r->len == 0;
+}
+
+void
+wire_put_bytes(struct wbuf *w, uint8_t kind, const void *p, size_t n)
+{
+	wire_put_head(w, kind, n);
+	wbuf_bytes(w, p, n);
+}
+
+bool
+wire_get_bytes(struct rbuf *r, void *out, size_t n)
+{
+	return r->len == n && rbuf_bytes(r, out, n);
+}
