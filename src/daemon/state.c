@@ -88,19 +88,27 @@ link_json(struct daemon *d, unsigned i)
 	return j;
 }
 
+/* A number of net.netfilter.nf_conntrack_*. */
+static json_t *
+sysctl_json(const char *name)
+{
+	uint32_t	 v;
+
+	return kct_sys_get(name, &v) == 0 ? num(v) : json_null();
+}
+
 static json_t *
 kernel_json(struct daemon *d)
 {
 	const struct kct_event_stats	*e = kct_event_stats(d->reader);
-	uint32_t			 count = 0, max = 0;
 	bool				 looking;
 	json_t				*j = json_object();
 
 	set(j, "events", num(e->by_type[0] + e->by_type[1] + e->by_type[2]));
 	set(j, "overruns", num(e->overruns));
 	set(j, "resyncs", num(local_stats(node_local(d->node))->dumps));
-	set(j, "count", or_null(kct_sys_get("count", &count) == 0, num(count)));
-	set(j, "max", or_null(kct_sys_get("max", &max) == 0, num(max)));
+	set(j, "count", sysctl_json("count"));
+	set(j, "max", sysctl_json("max"));
 	set(j, "liberal", num(node_liberal(d->node, &looking)));
 	return j;
 }
