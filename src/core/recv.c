@@ -16,7 +16,8 @@
 
 #define LANES			WIRE_LANES
 #define ACK_FRAMES		32
-#define ACK_DELAY_US		5000
+#define ACK_DELAY_US		20000	/* a timer of its own at the latest */
+#define ACK_EARLY_US		5000	/* when we are awake for a frame anyway */
 #define RECORDS_MAX		256	/* FLOW and GONE records in a frame */
 #define FULL_RETRY_US		10000000	/* full synchronisations of a full table, one each */
 #define RETRY_US		1000000	/* after a difference or a malformed frame */
@@ -598,7 +599,7 @@ apply_next(struct recv *r, const uint8_t *p, size_t len, uint64_t now_us)
 	r->unacked++;
 	if (r->ack_due_us == UINT64_MAX)
 		r->ack_due_us = now_us + ACK_DELAY_US;
-	if (r->unacked >= ACK_FRAMES)
+	if (r->unacked >= ACK_FRAMES || now_us + ACK_DELAY_US >= r->ack_due_us + ACK_EARLY_US)
 		r->ack_due_us = 0;
 	return 0;
 }

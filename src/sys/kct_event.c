@@ -28,11 +28,19 @@
  * two, so that the heads of the messages fall into different cache sets.
  */
 #define SLOT		1600
-#define CONFIRM_NS	1000000u	/* how stale "last seen empty" may get */
+#define CONFIRM_NS	4000000u	/* how stale "last seen empty" may get */
+/*
+ * Waking up costs more than an event.  When events come so often that we would
+ * wake for each, the socket is read once a pause instead.
+ */
+#define PAUSE_S		0.002
+#define BUSY_NS		4000000u	/* wakes closer to each other than this are too many */
 
 struct kct_reader {
 	struct ev_loop		*loop;
-	ev_io			 io;
+	ev_io			 io;		/* one of these two is active */
+	ev_timer		 pause;
+	uint64_t		 woken_ns;
 	int			 fd;
 	struct kct_event_ops	 ops;
 	void			*ctx;
@@ -121,10 +129,10 @@ seen_empty(struct kct_reader *r, uint64_t when_ns)
  * more call tells, but costs as much as some events: it is made only if the
  * caller would otherwise be told of a time that is too old.
  */
-static void
+static unsigned
 read_events(struct kct_reader *r)
 {
-	unsigned	 i;
+	unsigned	 i, total = 0;
 	uint64_t	 now;
 	int		 n;
 
@@ -133,32 +141,66 @@ read_events(struct kct_reader *r)
 		n = recvmmsg(r->fd, r->msgs, KCT_EVENT_BATCH, MSG_DONTWAIT, NULL);
 		if (n > 0) {
 			deliver(r, (unsigned)n);
+			total += (unsigned)n;
 			if (n < KCT_EVENT_BATCH && !r->lost && now - r->empty_ns < CONFIRM_NS)
-				return;
+				break;
 		} else if (errno == EAGAIN) {
 			seen_empty(r, now);
-			return;
+			break;
 		} else if (errno == ENOBUFS) {
 			note_lost(r);
 		} else if (errno != EINTR) {
 			r->stats.errors++;
-			return;
+			break;
 		}
+	}
+	return total;
+}
+
+/* How many events were read decides how the next ones are waited for. */
+static void
+wait_for_more(struct kct_reader *r, unsigned got, bool often)
+{
+	if (got > 1 && often && got < BATCHES * KCT_EVENT_BATCH) {
+		ev_io_stop(r->loop, &r->io);
+		ev_timer_stop(r->loop, &r->pause);
+		ev_timer_set(&r->pause, PAUSE_S, 0);
+		ev_timer_start(r->loop, &r->pause);
+	} else if (!ev_is_active(&r->io)) {
+		ev_timer_stop(r->loop, &r->pause);
+		ev_io_start(r->loop, &r->io);
 	}
 }
 
 static void
 readable(struct ev_loop *loop, ev_io *io, int revents)
 {
+	struct kct_reader	*r = io->data;
+	uint64_t		 now = clock_mono_ns();
+	bool			 often = now - r->woken_ns < BUSY_NS;
+	unsigned		 got;
+
 	(void)loop;
 	(void)revents;
-	read_events(io->data);
+	r->woken_ns = now;
+	got = read_events(r);
+	wait_for_more(r, got + often, often);
+}
+
+static void
+paused(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct kct_reader	*r = w->data;
+
+	(void)loop;
+	(void)revents;
+	wait_for_more(r, read_events(r), true);
 }
 
 void
 kct_event_poke(struct kct_reader *r)
 {
-	read_events(r);
+	(void)read_events(r);
 }
 
 uint64_t
@@ -283,6 +325,8 @@ kct_event_open(struct ev_loop *loop, const struct kct_event_conf *conf,
 	r->ctx = ctx;
 	ev_io_init(&r->io, readable, r->fd, EV_READ);
 	r->io.data = r;
+	ev_timer_init(&r->pause, paused, PAUSE_S, 0);
+	r->pause.data = r;
 	ev_io_start(loop, &r->io);
 	return r;
 }
@@ -293,6 +337,7 @@ kct_event_close(struct kct_reader *r)
 	if (r == NULL)
 		return;
 	ev_io_stop(r->loop, &r->io);
+	ev_timer_stop(r->loop, &r->pause);
 	close(r->fd);
 	free(r);
 }
