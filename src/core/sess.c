@@ -40,13 +40,31 @@ take_token(struct bucket *b, uint64_t now_us, uint32_t rate, uint32_t burst)
 	return true;
 }
 
+/* What it means and what to do, for the log. */
+static const char *const	reject_text[REJ_REASONS] = {
+	[REJ_MALFORMED] = "it makes no sense; does another program send to this port?",
+	[REJ_CLUSTER] = "it is of another cluster: compare \"cluster\" on both nodes",
+	[REJ_OWN_NAME] = "it has this node's own name: each node needs a name of its own",
+	[REJ_UNKNOWN_NODE] = "it is of a node that is no peer in our configuration",
+	[REJ_UNKNOWN_EPOCH] = "it is of a run of the daemon that has not introduced itself yet",
+	[REJ_RETIRED_EPOCH] = "it is of an earlier run of the daemon, or replayed",
+	[REJ_UNKNOWN_KEY] = "it is sealed with a key whose id is not in our key file: all nodes need "
+	    "the same keys",
+	[REJ_BAD_TAG] = "it is not sealed with our key, or it was changed: all nodes need the same keys",
+	[REJ_REPLAY] = "it was received before (replayed, or doubled by the network)",
+	[REJ_RATE] = "too many introductions in a short time",
+	[REJ_NOT_FOR_US] = "it is for another node, or for an earlier run of this daemon",
+	[REJ_VERSION] = "it is of a version that we do not speak: update the older node"
+};
+
 static void
 reject(struct node *n, unsigned link, enum node_reject why, const char *who)
 {
 	n->rejected[why]++;
 	n->link_rejected[link]++;
-	log_limited(&n->reject_log, LOG_WARNING, "link %u: refused a datagram%s%s: %s", link,
-	    who != NULL ? " of " : "", who != NULL ? who : "", node_reject_name(why));
+	log_limited(&n->reject_log, LOG_WARNING, "link %u: refused a datagram%s%s (%s): %s", link,
+	    who != NULL ? " of " : "", who != NULL ? who : "", node_reject_name(why),
+	    reject_text[why]);
 }
 
 /* --- sending ------------------------------------------------------------------- */
