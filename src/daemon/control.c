@@ -4,9 +4,13 @@
  */
 #include "config.h"
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon.h"
 
@@ -379,11 +383,37 @@ static const struct ctlsrv_cmd	commands[] = {
 	{ "shutdown", CTLSRV_LOG, do_shutdown }
 };
 
+/*
+ * Does somebody listen there?  Our lock belongs to the runtime directory; a
+ * daemon with another one may have the same socket.
+ */
+static bool
+socket_taken(const char *path)
+{
+	struct sockaddr_un	 sun = { .sun_family = AF_UNIX };
+	size_t			 len = strlen(path);
+	bool			 taken;
+	int			 fd;
+
+	if (len >= sizeof(sun.sun_path) ||
+	    (fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) < 0)
+		return false;
+	memcpy(sun.sun_path, path, len + 1);
+	taken = connect(fd, (const struct sockaddr *)&sun, sizeof(sun)) == 0 || errno == EAGAIN;
+	close(fd);
+	if (taken)
+		log_msg(LOG_ERR, "control socket %s: another program listens there: stop it, or set "
+		    "control.socket", path);
+	return taken;
+}
+
 int
 control_open(struct daemon *d, gid_t gid, gid_t ro_gid)
 {
 	struct ctlsrv_conf	 c;
 
+	if (socket_taken(d->conf->control.socket))
+		return -EADDRINUSE;
 	memset(&c, 0, sizeof(c));
 	c.path = d->conf->control.socket;
 	c.uid = d->uid;
