@@ -117,14 +117,17 @@ def wait_log(fw, text, timeout=10):
 
 # -- the link -------------------------------------------------------------------
 
+RELAY_MAC = "02:00:00:00:00:77"
+
+
 def lose(fw, percent, device="sync0"):
-    """Drop that share of what arrives over the link; 0 ends it."""
-    fw.run("nft", "add table inet loss")
-    fw.run("nft", "flush table inet loss")
-    rules = "add chain inet loss pre { type filter hook prerouting priority -400; policy accept; }\n"
+    """Drop that share of what arrives over the link; 0 ends it.  A relay's frames pass."""
+    rules = "add table inet loss\nflush table inet loss\n"
+    rules += "add chain inet loss pre { type filter hook prerouting priority -400; policy accept; }\n"
     if percent > 0:
-        rules += (f'add rule inet loss pre iifname "{device}" udp dport {PORT} '
-                  f"numgen random mod 100 < {percent} counter drop\n")
+        chance = f"numgen random mod 100 < {percent} " if percent < 100 else ""
+        rules += f'add rule inet loss pre iifname "{device}" udp dport {PORT} ' \
+                 f'ether saddr != {RELAY_MAC} {chance}counter drop\n'
     fw.run("nft", "-f", "-", input=rules)
 
 
