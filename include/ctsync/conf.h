@@ -18,7 +18,7 @@
 
 #define CONF_NAME_MAX		64	/* characters of a name: node, cluster, link, ... */
 #define CONF_PATH_MAX		255
-#define CONF_SOCKET_MAX		107	/* what fits into sun_path */
+#define CONF_SOCKET_MAX		103	/* what fits into sun_path, with room for ".new" */
 #define CONF_IFNAME_MAX		15	/* IFNAMSIZ - 1 */
 #define CONF_LINKS_MAX		16
 #define CONF_PEERS_MAX		32	/* peers of one link */

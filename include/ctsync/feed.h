@@ -94,6 +94,17 @@ uint32_t	 feed_next(const struct feed *f, uint32_t h);
 int		 feed_put(struct feed *f, uint32_t hash, const uint8_t *body, size_t len,
 		    uint32_t timeout_s, unsigned lane, uint64_t now_us, uint32_t *h)
 		    __attribute__((warn_unused_result));
+/* The same for the entry with that handle, whose key the body has. */
+int		 feed_put_at(struct feed *f, uint32_t h, const uint8_t *body, size_t len,
+		    uint32_t timeout_s, unsigned lane, uint64_t now_us)
+		    __attribute__((warn_unused_result));
+/*
+ * Bring near what a lookup of hash will touch, in two steps with some other
+ * work between them: first the entry's place, then its body and neighbours.
+ * The handle is a guess, good for the second call only.
+ */
+uint32_t	 feed_prefetch_entry(const struct feed *f, uint32_t hash);
+void		 feed_prefetch_body(const struct feed *f, uint32_t h);
 /* Emit the entry again although its body did not change (its timeout moved). */
 void		 feed_touch(struct feed *f, uint32_t h, uint64_t now_us);
 /* The flow has ended.  The handle may be invalid afterwards. */
@@ -110,6 +121,10 @@ void		 feed_set_complete(struct feed *f);
 uint32_t	 feed_flows(const struct feed *f);	/* live ones */
 uint32_t	 feed_tombs(const struct feed *f);
 uint64_t	 feed_version(const struct feed *f);
+/* Version of an entry's last change. */
+uint64_t	 feed_version_of(const struct feed *f, uint32_t h);
+/* Version up to which the shared stream has emitted each lane. */
+struct wire_pos	 feed_emitted(const struct feed *f);
 uint64_t	 feed_bytes(const struct feed *f);
 /* Changes that were not emitted yet. */
 uint32_t	 feed_unsent(const struct feed *f);

@@ -46,6 +46,8 @@ void		 ftab_free(struct ftab *t);
 uint32_t	 ftab_hash(const struct ftab *t, const uint8_t *key, size_t klen);
 /* Tell the processor that hash will be looked up soon. */
 void		 ftab_prefetch(const struct ftab *t, uint32_t hash);
+/* An entry with that hash, most likely the one that is meant; FTAB_NIL if there is none. */
+uint32_t	 ftab_guess(const struct ftab *t, uint32_t hash);
 /* Handle of the entry with that key, or FTAB_NIL. */
 uint32_t	 ftab_find(const struct ftab *t, uint32_t hash, const uint8_t *key, size_t klen);
 

@@ -90,6 +90,11 @@ void		 kct_event_poke(struct kct_reader *r);
  * not since events were lost.
  */
 uint64_t	 kct_event_empty_ns(struct kct_reader *r);
+/*
+ * In the events callback: monotonic time in nanoseconds when the socket was
+ * last known to be empty before these events, none of which happened earlier.
+ */
+uint64_t	 kct_event_since_ns(const struct kct_reader *r);
 const struct kct_event_stats *kct_event_stats(const struct kct_reader *r);
 
 /* --- dumps ----------------------------------------------------------------- */

@@ -47,11 +47,18 @@ void		 local_free(struct local *l);
 /* Bring the key of a flow near, some time before local_event() of it. */
 struct local_key {
 	uint32_t	 hash;
+	uint32_t	 guess;		/* where the entry seems to be */
 	uint8_t		 len;
 	uint8_t		 key[FLOW_KEY_MAX];
 };
 void		 local_prefetch(const struct local *l, const struct flow *f, struct local_key *k);
-/* An event of the kernel about *f (a delta), whose key was packed into *k. */
+/* Two further steps, each some time after the one before. */
+void		 local_prefetch_entry(const struct local *l, struct local_key *k);
+void		 local_prefetch_body(const struct local *l, const struct local_key *k);
+/*
+ * An event of the kernel about *f (a delta), whose key was packed into *k.
+ * now_us may be earlier than now, but not later than when it happened.
+ */
 void		 local_event(struct local *l, enum local_event ev, const struct flow *f,
 		    const struct local_key *k, uint64_t now_us);
 
@@ -63,9 +70,13 @@ void		 local_event(struct local *l, enum local_event ev, const struct flow *f,
 void		 local_resync(struct local *l);
 void		 local_dump_begin(struct local *l);
 void		 local_dump_entry(struct local *l, const struct flow *f, uint64_t now_us);
-void		 local_dump_end(struct local *l, int err);
+void		 local_dump_end(struct local *l, int err, uint64_t now_us);
+/* Are flows missing because there was no room for them? */
+bool		 local_no_room(const struct local *l);
 /* Is a re-read under way or asked for (its confirmations included)? */
 bool		 local_resyncing(const struct local *l);
+/* Since when there are flows of which we know but not what they are; 0: none. */
+uint64_t	 local_unknown_us(const struct local *l);
 /* Has the first one been done? */
 bool		 local_complete(const struct local *l);
 
@@ -81,6 +92,9 @@ int		 local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t tim
 		    uint64_t now_us) __attribute__((warn_unused_result));
 /* Do we know something newer of the flow than a replica can tell? */
 bool		 local_newer(const struct local *l, const struct flow *f);
+/* Did our adoption make the flow's TCP windows liberal?  And: they are strict again. */
+bool		 local_liberal(const struct local *l, const struct flow *f);
+void		 local_strict(struct local *l, const uint8_t *key, size_t klen);
 /* Between on and off, flows that end are remembered, so that local_adopt() knows. */
 void		 local_adopting(struct local *l, bool on, uint64_t now_us);
 

@@ -22,6 +22,7 @@
 
 #define NODE_PEERS_MAX		FEED_PEERS_MAX
 #define NODE_LINKS_MAX		16
+#define NODE_DATAGRAM_MAX	9000
 #define NODE_REASON_MAX		256
 #define NODE_BASIS_MAX		256
 
@@ -43,6 +44,7 @@ struct node_conf {
 	const char		*cluster;
 	const char		*const *peers;		/* names; a peer's index is its number */
 	unsigned		 npeers;
+	const char		*const *links;		/* names, for the log */
 	unsigned		 nlinks;
 	/* Random, new at every start. */
 	uint64_t		 epoch;
@@ -131,6 +133,7 @@ enum node_take {
 struct node_taken {
 	enum node_take	 what;
 	bool		 running;
+	bool		 aborted;	/* by a release */
 	uint64_t	 flows;		/* candidates looked at */
 	uint64_t	 created, updated, adopted;
 	uint64_t	 ours;		/* our own table had them already: not touched */

@@ -44,6 +44,7 @@ struct kitem {
 struct kjob {
 	enum kop	 op;
 	enum kowner	 owner;
+	uint32_t	 tag;		/* the owner's */
 	uint32_t	 n;
 	struct kitem	 items[KJOB_ITEMS_MAX];
 	uint32_t	 updated;	/* KOP_CREATE: items without error that were there already */

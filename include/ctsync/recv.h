@@ -81,15 +81,25 @@ bool		 recv_request(struct recv *r, struct wire_request *q, uint64_t now_us);
 void		 recv_silence(struct recv *r, uint64_t now_us);
 
 /*
+ * Entries of older generations stay until that time at least: the peer has
+ * rebooted, and ours may be the only copy.
+ */
+void		 recv_lease(struct recv *r, uint64_t until_us);
+/*
  * Look at up to n entries for the sweep of older generations, and ask again
  * when a full table has room.  True if there is more to do.
  */
 bool		 recv_run(struct recv *r, unsigned n, uint64_t now_us);
 
-/* The remote table, to read. */
+/*
+ * The remote table, to read; touched_s and flags of an entry's meta data are
+ * the caller's, and zero whenever the peer told us of the flow.
+ */
 struct ftab	*recv_table(const struct recv *r);
 uint64_t	 recv_bytes(const struct recv *r);
 enum recv_state	 recv_state(const struct recv *r);
+/* Were flows of this generation refused, because only a newer version understands them? */
+bool		 recv_refused(const struct recv *r);
 bool		 recv_full(const struct recv *r);
 /* Equal now, by a proof that is fresh? */
 bool		 recv_in_sync(const struct recv *r, uint64_t now_us);

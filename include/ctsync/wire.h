@@ -86,6 +86,7 @@ struct wire_digest {
 
 #define WIRE_DOUBT_LOST		0x01u	/* events were lost, the re-read is not done */
 #define WIRE_DOUBT_FIRST	0x02u	/* the first dump is not done */
+#define WIRE_DOUBT_NO_ROOM	0x04u	/* flows did not fit into the table */
 
 struct wire_doubt {
 	uint32_t	 kernel_us;	/* age of what is known of the kernel */

@@ -59,14 +59,22 @@ list_remove(struct feed *f, uint32_t h)
 	e->flags &= (uint8_t)~FE_LISTED;
 }
 
-/* Versions above the present one are not older than now: one mark a millisecond. */
+/*
+ * Versions above the present one are not older than now: one mark a
+ * millisecond, and one whenever now steps back (what one source tells may have
+ * happened before what another one told).
+ */
 static void
 mark_time(struct feed *f, uint64_t now_us)
 {
 	struct fmark	*m = &f->marks[f->nmarks % FEED_MARKS];
+	uint64_t	 last;
 
-	if (f->nmarks > 0 && now_us - f->marks[(f->nmarks - 1) % FEED_MARKS].us < FEED_MARK_US)
-		return;
+	if (f->nmarks > 0) {
+		last = f->marks[(f->nmarks - 1) % FEED_MARKS].us;
+		if (now_us >= last && now_us - last < FEED_MARK_US)
+			return;
+	}
 	m->version = f->version;
 	m->us = now_us;
 	f->nmarks++;
@@ -245,43 +253,78 @@ insert(struct feed *f, uint32_t hash, const uint8_t *body, size_t len, uint32_t 
 }
 
 int
-feed_put(struct feed *f, uint32_t hash, const uint8_t *body, size_t len, uint32_t timeout_s,
-    unsigned lane, uint64_t now_us, uint32_t *hp)
+feed_put_at(struct feed *f, uint32_t h, const uint8_t *body, size_t len, uint32_t timeout_s,
+    unsigned lane, uint64_t now_us)
 {
+	struct fent	*e = fent(f, h);
 	size_t		 klen = flow_key_len(body, len), olen;
-	const uint8_t	*old;
-	struct fent	*e;
-	uint32_t	 h;
+	const uint8_t	*old = ftab_body(f->tab, h, &olen);
 	int		 rc;
 
 	if (klen == 0 || len <= klen)
 		return -EINVAL;
-	h = ftab_find(f->tab, hash, body, klen);
-	if (h == FTAB_NIL) {
-		if ((rc = insert(f, hash, body, len, &h)) < 0)
-			return rc;
+	if (!(e->flags & FE_TOMB) && olen == len && memcmp(old, body, len) == 0 &&
+	    lane >= e->lane) {
+		ftab_meta(f->tab, h)->timeout_s = timeout_s;
+		return 0;
+	}
+	if ((rc = ftab_set(f->tab, h, body, len)) < 0)
+		return rc;
+	if (e->flags & FE_TOMB) {
+		tomb_remove(f, h);
 		f->live_flows++;
-	} else {
-		e = fent(f, h);
-		old = ftab_body(f->tab, h, &olen);
-		if (!(e->flags & FE_TOMB) && olen == len && memcmp(old, body, len) == 0 &&
-		    (lane >= e->lane)) {
-			ftab_meta(f->tab, h)->timeout_s = timeout_s;
-			*hp = h;
-			return 0;
-		}
-		if ((rc = ftab_set(f->tab, h, body, len)) < 0)
-			return rc;
-		if (e->flags & FE_TOMB) {
-			tomb_remove(f, h);
-			f->live_flows++;
-		}
 	}
 	ftab_meta(f->tab, h)->timeout_s = timeout_s;
-	fent(f, h)->incarnation = body[klen];
+	e->incarnation = body[klen];
 	changed(f, h, lane, now_us);
-	*hp = h;
 	return 1;
+}
+
+int
+feed_put(struct feed *f, uint32_t hash, const uint8_t *body, size_t len, uint32_t timeout_s,
+    unsigned lane, uint64_t now_us, uint32_t *hp)
+{
+	size_t	 klen = flow_key_len(body, len);
+	int	 rc;
+
+	if (klen == 0 || len <= klen)
+		return -EINVAL;
+	*hp = ftab_find(f->tab, hash, body, klen);
+	if (*hp != FTAB_NIL)
+		return feed_put_at(f, *hp, body, len, timeout_s, lane, now_us);
+	if ((rc = insert(f, hash, body, len, hp)) < 0)
+		return rc;
+	f->live_flows++;
+	ftab_meta(f->tab, *hp)->timeout_s = timeout_s;
+	fent(f, *hp)->incarnation = body[klen];
+	changed(f, *hp, lane, now_us);
+	return 1;
+}
+
+uint32_t
+feed_prefetch_entry(const struct feed *f, uint32_t hash)
+{
+	uint32_t	 h = ftab_guess(f->tab, hash);
+
+	if (h != FTAB_NIL) {
+		__builtin_prefetch(ftab_meta(f->tab, h));
+		__builtin_prefetch(fent(f, h));
+	}
+	return h;
+}
+
+void
+feed_prefetch_body(const struct feed *f, uint32_t h)
+{
+	const struct fent	*e;
+	size_t			 len;
+
+	if (h == FTAB_NIL)
+		return;
+	__builtin_prefetch(ftab_body(f->tab, h, &len));
+	e = fent(f, h);
+	__builtin_prefetch(fent(f, e->prev));
+	__builtin_prefetch(fent(f, e->next));
 }
 
 void
@@ -399,6 +442,18 @@ uint64_t
 feed_version(const struct feed *f)
 {
 	return f->version;
+}
+
+uint64_t
+feed_version_of(const struct feed *f, uint32_t h)
+{
+	return fent(f, h)->version;
+}
+
+struct wire_pos
+feed_emitted(const struct feed *f)
+{
+	return f->hi;
 }
 
 uint64_t

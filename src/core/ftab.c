@@ -287,6 +287,31 @@ void
 ftab_prefetch(const struct ftab *t, uint32_t hash)
 {
 	__builtin_prefetch(&t->cur.slots[hash & t->cur.mask]);
+	if (t->old.slots != NULL)
+		__builtin_prefetch(&t->old.slots[hash & t->old.mask]);
+}
+
+static uint32_t
+guess_in(const struct index *ix, uint32_t hash)
+{
+	const struct slot	*s;
+	uint32_t		 i;
+
+	for (i = hash & ix->mask;; i = (i + 1) & ix->mask) {
+		s = &ix->slots[i];
+		if (s->h == FTAB_NIL)
+			return FTAB_NIL;
+		if (s->hash == hash && s->h != SLOT_GONE)
+			return s->h;
+	}
+}
+
+uint32_t
+ftab_guess(const struct ftab *t, uint32_t hash)
+{
+	uint32_t	 h = guess_in(&t->cur, hash);
+
+	return h == FTAB_NIL && t->old.slots != NULL ? guess_in(&t->old, hash) : h;
 }
 
 uint32_t

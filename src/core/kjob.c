@@ -17,6 +17,7 @@ kjob_new(enum kop op, enum kowner owner)
 		return NULL;
 	j->op = op;
 	j->owner = owner;
+	j->tag = 0;
 	j->n = 0;
 	j->updated = 0;
 	j->flows = NULL;

@@ -14,17 +14,25 @@
 #include <string.h>
 
 #include "ctsync/local.h"
+#include "ctsync/log.h"
 #include "ctsync/u64set.h"
 
 #define CONFIRM_BATCH	512u		/* GETs a job */
 #define CONFIRM_LOOK	8192u		/* entries looked at in one call */
 #define UNKNOWN_MAX	1024u		/* incomplete flows that wait for a GET */
 #define ENDED_MAX	4000000u	/* keys remembered; beyond, a dump is taken again */
+#define RETRY_US	1000000u	/* after a dump that failed; doubles */
+#define RETRY_MAX_US	30000000u
 
 /* Flags of ftab_meta; the first one says that gen was set by an event. */
 #define LF_TOUCHED	0x01u
-#define LF_AGED		0x04u		/* timeout_s is what the kernel said to a purge */
 #define LF_ASKED	0x02u		/* a GET is under way, and nothing happened since */
+#define LF_AGED		0x04u		/* timeout_s is what the kernel said to a purge */
+#define LF_LIBERAL	0x08u		/* we made its TCP windows liberal */
+
+/* Tags of our GET jobs. */
+#define TAG_CONFIRM	0u
+#define TAG_UNKNOWN	1u
 
 struct local {
 	struct feed			*feed;
@@ -39,12 +47,19 @@ struct local {
 	bool				 complete;
 	bool				 confirming;	/* walking over what the dump lacked */
 	uint32_t			 confirm_h;
-	uint32_t			 gets;		/* GET jobs under way */
+	uint32_t			 confirms;	/* GET jobs under way for that */
 	bool				 adopting;
+	bool				 dump_refused;	/* this dump found flows that do not fit */
+	bool				 no_room;	/* flows are missing because they did not fit */
+	uint64_t			 retry_at_us, retry_us;
 	uint32_t			 adopt_s;	/* since when */
 
 	struct kjob			*unknown;	/* flows whose delta was not enough */
-	struct u64set			 ended;
+	uint64_t			 unknown_us;	/* since when there are such, 0: none */
+	uint64_t			 asked_us;	/* the same of those that were asked for */
+	bool				 asking;	/* a GET job for them is under way */
+	struct u64set			 ended;		/* since the dump or GET at hand began */
+	struct u64set			 ended_adopting;	/* since the adoption began */
 	struct local_stats		 stats;
 };
 
@@ -71,6 +86,7 @@ local_free(struct local *l)
 		return;
 	kjob_free(l->unknown);
 	u64set_clear(&l->ended);
+	u64set_clear(&l->ended_adopting);
 	free(l);
 }
 
@@ -89,7 +105,7 @@ touch(struct local *l, uint32_t h, uint64_t now_us)
 	struct ftab_meta	*m = meta(l, h);
 
 	m->gen = l->gen;
-	m->flags = LF_TOUCHED;
+	m->flags = (m->flags & LF_LIBERAL) | LF_TOUCHED;
 	m->touched_s = (uint32_t)(now_us / 1000000);
 }
 
@@ -103,7 +119,7 @@ lane_of(const struct flow *f)
 static bool
 remembering(const struct local *l)
 {
-	return l->dumping || l->wanted || l->gets > 0 || l->adopting;
+	return l->dumping || l->wanted || l->confirms > 0 || l->asking;
 }
 
 static uint64_t
@@ -124,10 +140,12 @@ forget_ended(struct local *l)
 static void
 remember_end(struct local *l, const struct local_key *k)
 {
-	if (!remembering(l))
-		return;
-	if (l->ended.count >= ENDED_MAX || u64set_add(&l->ended, ended_hash(k)) < 0)
+	if (l->adopting && (l->ended_adopting.count >= ENDED_MAX ||
+	    u64set_add(&l->ended_adopting, ended_hash(k)) < 0))
 		l->wanted = true;	/* what comes back wrongly is found by the next dump */
+	if (remembering(l) && (l->ended.count >= ENDED_MAX ||
+	    u64set_add(&l->ended, ended_hash(k)) < 0))
+		l->wanted = true;
 }
 
 static void
@@ -144,6 +162,18 @@ local_prefetch(const struct local *l, const struct flow *f, struct local_key *k)
 	ftab_prefetch(feed_table(l->feed), k->hash);
 }
 
+void
+local_prefetch_entry(const struct local *l, struct local_key *k)
+{
+	k->guess = feed_prefetch_entry(l->feed, k->hash);
+}
+
+void
+local_prefetch_body(const struct local *l, const struct local_key *k)
+{
+	feed_prefetch_body(l->feed, k->guess);
+}
+
 /* Is all there that the table wants to know of a new flow? */
 static bool
 is_whole(const struct flow *f)
@@ -156,6 +186,18 @@ static void
 remove_entry(struct local *l, uint32_t h, uint64_t now_us)
 {
 	feed_del(l->feed, h, now_us);
+}
+
+/* A flow that is not in the table: the peers must not take ours for complete. */
+static void
+refused(struct local *l)
+{
+	l->stats.refused++;
+	l->dump_refused = true;
+	if (!l->no_room)
+		log_msg(LOG_ERR, "the local table is full (%u flows): flows are not replicated; raise "
+		    "limits.flows or limits.memory", feed_flows(l->feed));
+	l->no_room = true;
 }
 
 /* The flow, complete, goes into the table, unless the filter leaves it out. */
@@ -174,12 +216,15 @@ store(struct local *l, uint32_t h, const struct local_key *k, struct flow *f, ui
 	}
 	len = flow_pack(f, body, sizeof(body));
 	if (len == 0) {
-		l->stats.refused++;
+		refused(l);
 		return;
 	}
-	rc = feed_put(l->feed, k->hash, body, len, f->timeout_s, lane_of(f), now_us, &h);
+	if (h != FTAB_NIL)
+		rc = feed_put_at(l->feed, h, body, len, f->timeout_s, lane_of(f), now_us);
+	else
+		rc = feed_put(l->feed, k->hash, body, len, f->timeout_s, lane_of(f), now_us, &h);
 	if (rc < 0) {
-		l->stats.refused++;
+		refused(l);
 		return;
 	}
 	*feed_id(l->feed, h) = f->id;
@@ -218,11 +263,13 @@ store_new(struct local *l, const struct local_key *k, const struct flow *f, uint
 
 /* A flow of which only a delta is known has to be asked for. */
 static void
-ask_later(struct local *l, const struct local_key *k)
+ask_later(struct local *l, const struct local_key *k, uint64_t now_us)
 {
 	l->stats.partial++;
-	if (l->unknown == NULL)
-		l->unknown = kjob_new(KOP_GET, KOWNER_LOCAL);
+	if (l->unknown_us == 0)
+		l->unknown_us = now_us;
+	if (l->unknown == NULL && (l->unknown = kjob_new(KOP_GET, KOWNER_LOCAL)) != NULL)
+		l->unknown->tag = TAG_UNKNOWN;
 	if (l->unknown == NULL || kjob_add(l->unknown, k->key, k->len, 0) < 0)
 		l->wanted = true;
 }
@@ -250,7 +297,7 @@ on_unknown(struct local *l, const struct local_key *k, const struct flow *f, uin
 	if (is_whole(f))
 		store_new(l, k, f, now_us);
 	else
-		ask_later(l, k);
+		ask_later(l, k, now_us);
 }
 
 static void
@@ -261,15 +308,16 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	bool		 other;
 
 	if (!load(l, h, &cur)) {
-		ask_later(l, k);
+		ask_later(l, k, now_us);
 		return;
 	}
-	other = (f->has & FLOW_HAS_ID) && cur.id != 0 && cur.id != f->id;
-	if ((ev == LOCAL_NEW && is_whole(f)) || (other && is_whole(f))) {
+	other = cur.id != f->id || !(f->has & FLOW_HAS_ID);
+	if (cur.id != 0 && other && (ev == LOCAL_NEW || (f->has & FLOW_HAS_ID)) && is_whole(f)) {
 		/* the end of the former flow was lost, or has yet to come */
 		struct flow	 nf = *f;
 
 		l->stats.reborn++;
+		meta(l, h)->flags = 0;
 		nf.incarnation = (uint8_t)(cur.incarnation + 1);
 		store(l, h, k, &nf, now_us);
 		return;
@@ -307,6 +355,7 @@ local_dump_begin(struct local *l)
 	l->stats.dumps++;
 	l->wanted = false;
 	l->dumping = true;
+	l->dump_refused = false;
 	l->confirming = false;
 	l->gen++;
 }
@@ -343,7 +392,7 @@ confirm_known(struct local *l, uint32_t h, const struct local_key *k, const stru
 	if (m->gen == l->gen && (m->flags & LF_TOUCHED))
 		return;
 	m->gen = l->gen;
-	m->flags = 0;
+	m->flags &= LF_LIBERAL;
 	if (!load(l, h, &cur))
 		return;
 	merged = cur;
@@ -363,7 +412,7 @@ confirm_known(struct local *l, uint32_t h, const struct local_key *k, const stru
 	h = feed_find(l->feed, k->hash, k->key, k->len);
 	if (h != FTAB_NIL) {
 		/* seen by a dump, not by an event */
-		meta(l, h)->flags = 0;
+		meta(l, h)->flags &= LF_LIBERAL;
 		meta(l, h)->touched_s = touched_s;
 	}
 }
@@ -381,7 +430,7 @@ local_dump_entry(struct local *l, const struct flow *f, uint64_t now_us)
 		return;
 	}
 	if (u64set_has(&l->ended, ended_hash(&k))) {
-		ask_later(l, &k);	/* ended since, or born again */
+		ask_later(l, &k, now_us);	/* ended since, or born again */
 		return;
 	}
 	l->stats.dump_added++;
@@ -392,13 +441,20 @@ local_dump_entry(struct local *l, const struct flow *f, uint64_t now_us)
 }
 
 void
-local_dump_end(struct local *l, int err)
+local_dump_end(struct local *l, int err, uint64_t now_us)
 {
 	l->dumping = false;
 	if (err < 0) {
 		l->wanted = true;
+		l->retry_us = l->retry_us == 0 ? RETRY_US :
+		    l->retry_us * 2 < RETRY_MAX_US ? l->retry_us * 2 : RETRY_MAX_US;
+		l->retry_at_us = now_us + l->retry_us;
 		return;
 	}
+	l->retry_us = l->retry_at_us = 0;
+	if (l->no_room && !l->dump_refused)
+		log_msg(LOG_NOTICE, "the local table has room again: all flows are replicated");
+	l->no_room = l->dump_refused;
 	l->complete = true;
 	l->confirming = true;
 	l->confirm_h = FTAB_NIL;
@@ -408,7 +464,13 @@ local_dump_end(struct local *l, int err)
 bool
 local_resyncing(const struct local *l)
 {
-	return l->wanted || l->dumping || l->confirming || l->gets > 0;
+	return l->wanted || l->dumping || l->confirming || l->confirms > 0;
+}
+
+bool
+local_no_room(const struct local *l)
+{
+	return l->no_room;
 }
 
 bool
@@ -422,10 +484,7 @@ local_complete(const struct local *l)
 static bool
 submit(struct local *l, struct kjob *j)
 {
-	if (l->kernel->submit(l->kctx, j) < 0)
-		return false;
-	l->gets++;
-	return true;
+	return l->kernel->submit(l->kctx, j) == 0;
 }
 
 /* The next batch of entries that the dump did not show. */
@@ -455,6 +514,8 @@ confirm_some(struct local *l)
 	}
 	if (j->n == 0)
 		kjob_free(j);
+	else
+		l->confirms++;
 	l->confirm_h = h;
 	if (h == FTAB_NIL)
 		l->confirming = false;
@@ -481,11 +542,12 @@ got_one(struct local *l, const struct kjob *j, uint32_t i, uint64_t now_us)
 	}
 	if (it->err < 0) {
 		l->wanted = true;
+		l->retry_at_us = now_us + RETRY_US;
 		return;
 	}
 	if (h == FTAB_NIL) {
 		if (u64set_has(&l->ended, ended_hash(&k)))
-			ask_later(l, &k);	/* the end may be younger than the answer */
+			ask_later(l, &k, now_us);	/* the end may be younger than the answer */
 		else
 			store_new(l, &k, &j->flows[i], now_us);
 		return;
@@ -501,21 +563,35 @@ local_got(struct local *l, struct kjob *j, uint64_t now_us)
 
 	for (i = 0; i < j->n; i++)
 		got_one(l, j, i, now_us);
+	if (j->tag == TAG_UNKNOWN) {
+		l->asking = false;
+		l->asked_us = 0;
+	} else
+		l->confirms--;
 	kjob_free(j);
-	l->gets--;
 	forget_ended(l);
+}
+
+uint64_t
+local_unknown_us(const struct local *l)
+{
+	return l->asked_us != 0 ? l->asked_us : l->unknown_us;
 }
 
 bool
 local_run(struct local *l, uint64_t now_us)
 {
-	(void)now_us;
-	if (l->wanted && !l->dumping)
+	if (l->wanted && !l->dumping && now_us >= l->retry_at_us)
 		l->kernel->dump(l->kctx);
-	if (l->unknown != NULL && l->unknown->n > 0 && submit(l, l->unknown))
+	if (l->unknown != NULL && l->unknown->n > 0 && !l->asking && submit(l, l->unknown)) {
 		l->unknown = NULL;
-	if (l->confirming && l->gets < 4)
-		return confirm_some(l) && l->gets < 4;
+		l->asking = true;
+		l->asked_us = l->unknown_us;
+		l->unknown_us = 0;
+	}
+	forget_ended(l);
+	if (l->confirming && l->confirms < 4)
+		return confirm_some(l) && l->confirms < 4;
 	return false;
 }
 
@@ -534,6 +610,7 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 	struct local_key	 k;
 	struct flow		 f, cur;
 	uint32_t		 h;
+	bool			 added;
 	int			 rc;
 
 	if ((rc = flow_unpack(body, len, &f)) < 0)
@@ -542,7 +619,7 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 	h = feed_find(l->feed, k.hash, k.key, k.len);
 	if (h != FTAB_NIL && is_newer(l, h))
 		return 0;
-	if (h == FTAB_NIL && u64set_has(&l->ended, ended_hash(&k)))
+	if (h == FTAB_NIL && u64set_has(&l->ended_adopting, ended_hash(&k)))
 		return 0;
 	f.timeout_s = timeout_s;
 	if (h == FTAB_NIL)
@@ -550,7 +627,31 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 	else if (load(l, h, &cur))
 		f.incarnation = cur.incarnation;
 	store(l, h, &k, &f, now_us);
-	return h == FTAB_NIL && feed_find(l->feed, k.hash, k.key, k.len) != FTAB_NIL;
+	added = h == FTAB_NIL;
+	h = feed_find(l->feed, k.hash, k.key, k.len);
+	if (h != FTAB_NIL && f.proto == IPPROTO_TCP)
+		meta(l, h)->flags |= LF_LIBERAL;
+	return added && h != FTAB_NIL;
+}
+
+bool
+local_liberal(const struct local *l, const struct flow *f)
+{
+	struct local_key	 k;
+	uint32_t		 h;
+
+	make_key(l, f, &k);
+	h = feed_find(l->feed, k.hash, k.key, k.len);
+	return h != FTAB_NIL && (meta(l, h)->flags & LF_LIBERAL);
+}
+
+void
+local_strict(struct local *l, const uint8_t *key, size_t klen)
+{
+	uint32_t	 h = feed_find(l->feed, ftab_hash(feed_table(l->feed), key, klen), key, klen);
+
+	if (h != FTAB_NIL)
+		meta(l, h)->flags &= (uint8_t)~LF_LIBERAL;
 }
 
 bool
@@ -561,7 +662,7 @@ local_newer(const struct local *l, const struct flow *f)
 
 	make_key(l, f, &k);
 	h = feed_find(l->feed, k.hash, k.key, k.len);
-	return h == FTAB_NIL ? u64set_has(&l->ended, ended_hash(&k)) : is_newer(l, h);
+	return h == FTAB_NIL ? u64set_has(&l->ended_adopting, ended_hash(&k)) : is_newer(l, h);
 }
 
 bool
@@ -588,7 +689,7 @@ local_adopting(struct local *l, bool on, uint64_t now_us)
 {
 	l->adopting = on;
 	l->adopt_s = (uint32_t)(now_us / 1000000);
-	forget_ended(l);
+	u64set_clear(&l->ended_adopting);
 }
 
 void

@@ -30,6 +30,48 @@ on_restart(void *ctx, unsigned peer, uint32_t stream)
 	n->peers[peer].restart = stream;
 }
 
+/* The greater of an age and the time since then, 0 meaning never. */
+static uint32_t
+older(const struct node *n, uint32_t age_us, uint64_t since_us)
+{
+	uint64_t	 d = n->now_us - since_us;
+
+	if (since_us == 0 || d <= age_us)
+		return age_us;
+	return d < WIRE_NEVER ? (uint32_t)d : WIRE_NEVER - 1;
+}
+
+/*
+ * The table has just learned what the kernel has had since since_us.  Until
+ * that is emitted the peers' knowledge is as old as that.
+ */
+void
+node_late(struct node *n, uint64_t since_us)
+{
+	if (n->late_us == 0 || since_us < n->late_us)
+		n->late_us = since_us;
+	n->late.v[1] = feed_version(n->feed);
+	n->late.v[0] = UINT64_MAX;
+}
+
+/*
+ * Since when something that was learned late is not emitted, 0: nothing is.
+ * Lane 1 first: what is promoted from there stands in lane 0 by then.
+ */
+static uint64_t
+still_late(struct node *n)
+{
+	struct wire_pos	 hi = feed_emitted(n->feed);
+
+	if (n->late_us == 0)
+		return 0;
+	if (n->late.v[0] == UINT64_MAX && hi.v[1] >= n->late.v[1])
+		n->late.v[0] = feed_version(n->feed);
+	if (n->late.v[0] != UINT64_MAX && hi.v[0] >= n->late.v[0])
+		n->late_us = 0;
+	return n->late_us;
+}
+
 static void
 on_trailer(void *ctx, uint32_t peers, uint32_t pending_us, struct wbuf *w)
 {
@@ -38,9 +80,14 @@ on_trailer(void *ctx, uint32_t peers, uint32_t pending_us, struct wbuf *w)
 	struct wire_echoed	 e;
 	unsigned		 i, echoes = 0;
 
-	d.kernel_us = n->ops->kernel.age_us(n->ctx);
+	d.kernel_us = older(n, n->ops->kernel.age_us(n->ctx), local_unknown_us(n->local));
+	/* what a takeover writes is in the kernel before it is in the table */
+	if (n->taken.running)
+		d.kernel_us = older(n, d.kernel_us, n->taken.started_us);
+	d.kernel_us = older(n, d.kernel_us, still_late(n));
 	d.pending_us = pending_us;
-	d.flags = (uint8_t)((n->doubt_lost ? WIRE_DOUBT_LOST : 0) |
+	d.flags = (uint8_t)((n->doubt_us != 0 ? WIRE_DOUBT_LOST : 0) |
+	    (local_no_room(n->local) ? WIRE_DOUBT_NO_ROOM : 0) |
 	    (local_complete(n->local) ? 0 : WIRE_DOUBT_FIRST));
 	wire_put_doubt(w, &d);
 	for (i = 0; i < n->npeers && echoes < 8; i++) {
@@ -126,7 +173,6 @@ node_new(const struct node_conf *conf, const struct node_ops *ops, void *ctx, ui
 	n->ring = conf->ring;
 	n->cluster_tag = seal_ring_cluster_tag(conf->ring);
 	n->reject_log = (struct log_limit)LOG_LIMIT_INIT;
-	n->purge_us = now_us + conf->purge_us;
 	if ((*err = seal_node_id(conf->cluster, conf->name, &n->id)) < 0 ||
 	    (*err = seal_tx_new(&n->tx, n->ring, n->id, conf->epoch, conf->suite)) < 0 ||
 	    (*err = make_feed(n)) < 0)
@@ -207,16 +253,21 @@ node_dump_entry(struct node *n, const struct flow *f, uint64_t now_us)
 void
 node_dump_end(struct node *n, int err, uint64_t now_us)
 {
+	bool	 first = !local_complete(n->local);
+
 	n->now_us = now_us;
-	local_dump_end(n->local, err);
+	local_dump_end(n->local, err, now_us);
 	take_dump_end(n);
+	if (first && local_complete(n->local) && n->role == NODE_STANDBY)
+		purge_begin(n);
 }
 
 void
 node_overrun(struct node *n, uint64_t now_us)
 {
 	n->now_us = now_us;
-	n->doubt_lost = true;
+	if (n->doubt_us == 0)
+		n->doubt_us = now_us;
 	local_resync(n->local);
 }
 
@@ -226,7 +277,11 @@ node_job_done(struct node *n, struct kjob *j, uint64_t now_us)
 	n->now_us = now_us;
 	switch (j->owner) {
 	case KOWNER_LOCAL:
+		if (local_unknown_us(n->local) != 0)
+			node_late(n, local_unknown_us(n->local));
 		local_got(n->local, j, now_us);
+		if (n->late_us != 0)
+			node_late(n, n->late_us);
 		break;
 	case KOWNER_TAKEOVER:
 		take_job_done(n, j);
@@ -248,10 +303,13 @@ node_run(struct node *n, uint64_t now_us)
 
 	n->now_us = now_us;
 	more |= local_run(n->local, now_us);
-	if (n->doubt_lost && !local_resyncing(n->local))
-		n->doubt_lost = false;
+	if (n->doubt_us != 0 && !local_resyncing(n->local)) {
+		node_late(n, n->doubt_us);
+		n->doubt_us = 0;
+	}
 	for (i = 0; i < n->npeers; i++) {
-		more |= recv_run(n->peers[i].recv, RUN_SWEEP, now_us);
+		if (n->take == NULL)	/* what is swept could not be taken */
+			more |= recv_run(n->peers[i].recv, RUN_SWEEP, now_us);
 		sess_run(n, &n->peers[i]);
 	}
 	more |= take_run(n);
@@ -298,8 +356,10 @@ node_flush_remote(struct node *n)
 {
 	unsigned	 i;
 
-	for (i = 0; i < n->npeers; i++)
+	for (i = 0; i < n->npeers; i++) {
+		n->peers[i].equal_at_loss = false;
 		recv_flush(n->peers[i].recv);
+	}
 }
 
 void
@@ -308,6 +368,8 @@ node_flush_local(struct node *n, uint64_t now_us)
 	uint32_t	 h = FTAB_NIL;
 
 	n->now_us = now_us;
+	if (n->doubt_us == 0)
+		n->doubt_us = now_us;
 	while ((h = feed_next(n->feed, h)) != FTAB_NIL)
 		feed_del(n->feed, h, now_us);
 	local_resync(n->local);
@@ -394,12 +456,14 @@ why_not(const struct node *n, const struct peer *p, uint64_t now_us)
 		return "greeting";
 	if (recv_full(p->recv))
 		return "no room for its flows: raise limits.flows";
-	if (recv_stats(p->recv)->refused > 0)
+	if (recv_refused(p->recv))
 		return "it sends flows that only a newer version understands";
 	if (recv_state(p->recv) != RECV_COMPARING)
 		return "synchronising";
 	if (recv_doubt(p->recv) & WIRE_DOUBT_FIRST)
 		return "it has not read its kernel yet";
+	if (recv_doubt(p->recv) & WIRE_DOUBT_NO_ROOM)
+		return "its own table is full: raise limits.flows there";
 	if (recv_doubt(p->recv) & WIRE_DOUBT_LOST)
 		return "it lost kernel events and reads its kernel again";
 	if (recv_verified_us(p->recv) == 0)
@@ -477,6 +541,10 @@ peer_ready(const struct node *n, const struct peer *p, uint64_t now_us, char *re
 	}
 	if (p->rx_us == 0) {
 		snprintf(reason, NODE_REASON_MAX, "alone: %s was never seen", p->name);
+		if (p->refused)
+			snprintf(reason, NODE_REASON_MAX, "alone: what comes from %s is refused (%s): "
+			    "do both nodes have the same key file?", p->name,
+			    node_reject_name(p->refused_why));
 		if (now_us - n->born_us >= n->conf.boot_wait_us)
 			return true;
 		snprintf(reason, NODE_REASON_MAX, "%s was not seen yet; ready alone in %llu s", p->name,

@@ -48,6 +48,9 @@ struct peer {
 	bool			 confirmed;	/* it has accepted our epoch */
 	bool			 lost;		/* it was there and is not now */
 	bool			 leaving;	/* it said so */
+	bool			 forgotten;	/* lost for so long that nothing is kept for it */
+	bool			 refused;	/* what came in its name since it was last heard was refused */
+	enum node_reject	 refused_why;
 	uint64_t		 rx_us;		/* last authentic packet, 0: never */
 	uint64_t		 hello_us, signal_us, request_us;	/* last ones sent */
 	struct peer_link	 links[NODE_LINKS_MAX];
@@ -60,7 +63,6 @@ struct peer {
 	struct wire_report	 report;
 	uint64_t		 report_us;
 	bool			 equal_at_loss;
-	uint64_t		 equal_us;	/* when it was last in sync, 0: never */
 	uint32_t		 restart;	/* stream to say RESTART about, 0: none */
 	uint64_t		 hellos, signals, accepted;
 	struct log_limit	 log;
@@ -86,7 +88,9 @@ struct node {
 	struct peer		 peers[NODE_PEERS_MAX];
 	enum node_role		 role;
 	bool			 leaving;
-	bool			 doubt_lost;	/* events were lost, the re-read is not done */
+	uint64_t		 doubt_us;	/* events were lost then, the re-read is not done; 0: no */
+	uint64_t		 late_us;	/* see node_late(); 0: nothing is late */
+	struct wire_pos		 late;
 
 	uint64_t		 rejected[REJ_REASONS];
 	uint64_t		 link_rejected[NODE_LINKS_MAX];
@@ -99,7 +103,11 @@ struct node {
 	uint64_t		 look_us;	/* when, 0: none */
 	uint32_t		 liberal, liberal_now;
 	struct kjob		*strict;	/* to be tightened */
-	uint64_t		 purge_us;	/* next purge */
+	uint32_t		 take_seq;	/* number of the last takeover */
+	uint64_t		 purge_us;	/* next purge, 0: none */
+	uint64_t		 purge_version;	/* of what the table held when we became standby */
+	unsigned		 purge_passes;	/* still to be made */
+	uint32_t		 purge_found;	/* candidates of this pass */
 	uint32_t		 purge_h;
 	bool			 purging;	/* a pass is under way */
 	uint32_t		 purge_jobs;
@@ -107,7 +115,10 @@ struct node {
 	bool			 flushing;
 	uint32_t		 flush_h;
 
-	uint8_t			 out[2048];	/* a datagram under construction */
+	unsigned		 follows;	/* further looks at a peer that was alive at the takeover */
+	uint64_t		 follow_us;	/* the next one, 0: none */
+
+	uint8_t			 out[NODE_DATAGRAM_MAX];	/* a datagram under construction */
 	uint8_t			 in[65536];	/* one that was opened */
 };
 
@@ -120,6 +131,9 @@ int	sess_link(const struct node *n, const struct peer *p);
 /* Where no packets come from while we hear nothing: signals on all links, now. */
 void	sess_signal(struct node *n, struct peer *p, bool all);
 
+/* node.c */
+void	node_late(struct node *n, uint64_t since_us);
+
 /* takeover.c */
 bool	take_run(struct node *n);
 void	take_job_done(struct node *n, struct kjob *j);
@@ -128,6 +142,7 @@ void	take_dump_end(struct node *n);
 bool	purge_run(struct node *n);
 void	purge_job_done(struct node *n, struct kjob *j);
 void	take_free(struct node *n);
+void	purge_begin(struct node *n);
 uint64_t take_due(const struct node *n);
 
 #endif

@@ -18,7 +18,7 @@
 #define ACK_FRAMES		32
 #define ACK_DELAY_US		20000	/* a timer of its own at the latest */
 #define ACK_EARLY_US		5000	/* when we are awake for a frame anyway */
-#define RECORDS_MAX		256	/* FLOW and GONE records in a frame */
+#define RECORDS_MAX		600	/* FLOW and GONE records in a frame: as many as fit */
 #define FULL_RETRY_US		10000000	/* full synchronisations of a full table, one each */
 #define RETRY_US		1000000	/* after a difference or a malformed frame */
 #define SILENCE_US		2000000	/* a stream that says nothing is dead */
@@ -69,6 +69,8 @@ struct recv {
 
 	uint32_t		 sweep_h;
 	bool			 sweeping;
+	uint64_t		 lease_us;	/* no sweep before that time */
+	bool			 refused;	/* a flow of this generation was not understood */
 
 	bool			 equal;		/* the last comparison, without doubts */
 	uint64_t		 verified_us;
@@ -242,6 +244,7 @@ new_generation(struct recv *r)
 	r->digest.sum = 0;
 	r->digest.flows = 0;
 	r->verified_us = 0;
+	r->refused = false;
 	r->sweeping = false;
 	r->stats.generations++;
 }
@@ -430,6 +433,8 @@ apply_flow(struct recv *r, const struct record *rec)
 	}
 	m = ftab_meta(r->tab, h);
 	m->timeout_s = rec->timeout_s;
+	m->touched_s = 0;
+	m->flags = 0;
 	m->gen = r->gen;
 	m->digest = siphash13(&r->digest_key, rec->body, rec->len);
 	r->gen_count[r->gen]++;
@@ -443,9 +448,10 @@ apply_records(struct recv *r, const struct parsed *f)
 	unsigned	 i;
 
 	for (i = 0; i < f->n; i++) {
-		if (f->rec[i].refused)
+		if (f->rec[i].refused) {
 			r->stats.refused++;
-		else if (f->rec[i].gone)
+			r->refused = true;
+		} else if (f->rec[i].gone)
 			apply_gone(r, &f->rec[i]);
 		else
 			apply_flow(r, &f->rec[i]);
@@ -537,7 +543,7 @@ compare(struct recv *r, const struct parsed *f, uint64_t now_us)
 {
 	uint64_t	 age;
 
-	if (!r->comparing || !f->has_digest || r->table_full || r->stats.refused > 0)
+	if (!r->comparing || !f->has_digest || r->table_full || r->refused)
 		return;
 	r->peer_flows = f->digest.flows;
 	if (f->digest.sum != r->digest.sum || f->digest.flows != r->digest.flows) {
@@ -550,6 +556,8 @@ compare(struct recv *r, const struct parsed *f, uint64_t now_us)
 	r->equal = r->doubt == 0;
 	if (f->echoed == 0 || !f->has_doubt || r->doubt != 0)
 		return;
+	if (f->doubt.kernel_us >= WIRE_NEVER - 1 || f->doubt.pending_us >= WIRE_NEVER - 1)
+		return;			/* it does not know itself */
 	age = f->doubt.kernel_us > f->doubt.pending_us ? f->doubt.kernel_us : f->doubt.pending_us;
 	if (f->echoed > age && f->echoed - age > r->verified_us)
 		r->verified_us = f->echoed - age;
@@ -739,10 +747,18 @@ recv_acks(struct recv *r, struct wire_ack a[2])
 
 /* --- the rest ---------------------------------------------------------------------------- */
 
+void
+recv_lease(struct recv *r, uint64_t until_us)
+{
+	r->lease_us = until_us;
+}
+
 bool
 recv_run(struct recv *r, unsigned n, uint64_t now_us)
 {
-	for (; n > 0 && r->sweeping; n--) {
+	bool	 may_sweep = now_us >= r->lease_us;
+
+	for (; n > 0 && r->sweeping && may_sweep; n--) {
 		r->sweep_h = ftab_next(r->tab, r->sweep_h);
 		if (r->sweep_h == FTAB_NIL) {
 			r->sweeping = false;
@@ -761,7 +777,7 @@ recv_run(struct recv *r, unsigned n, uint64_t now_us)
 		r->table_full = false;
 		ask(r, true);
 	}
-	return r->sweeping;
+	return r->sweeping && may_sweep;
 }
 
 void
@@ -794,6 +810,12 @@ recv_state(const struct recv *r)
 	if (r->stream == 0)
 		return RECV_WAITING;
 	return r->comparing ? RECV_COMPARING : RECV_SYNCING;
+}
+
+bool
+recv_refused(const struct recv *r)
+{
+	return r->refused;
 }
 
 bool

@@ -13,11 +13,15 @@
 
 #include "node_priv.h"
 
-#define OPEN_RATE	2000u		/* hellos of unknown epochs opened a second */
-#define OPEN_BURST	200u
+#define OPEN_RATE	20000u		/* hellos of unknown epochs opened a second: 4 % of a CPU */
+#define OPEN_BURST	2000u
 #define ANSWER_RATE	20u
 #define ANSWER_BURST	40u
 #define REQUEST_US	50000
+#define FORGET_US	3600000000u	/* who is lost for so long gets everything anew */
+#define LEASE_US	120000000	/* for the flows of a node that has rebooted */
+/* A proof that was so old when the peer fell silent is one of what it had. */
+#define EQUAL_AT_LOSS_US	500000
 
 /* Take a token; rate a second, at most burst saved up. */
 static bool
@@ -62,9 +66,18 @@ reject(struct node *n, unsigned link, enum node_reject why, const char *who)
 {
 	n->rejected[why]++;
 	n->link_rejected[link]++;
-	log_limited(&n->reject_log, LOG_WARNING, "link %u: refused a datagram%s%s (%s): %s", link,
-	    who != NULL ? " of " : "", who != NULL ? who : "", node_reject_name(why),
-	    reject_text[why]);
+	log_limited(&n->reject_log, LOG_WARNING, "link %s: refused a datagram%s%s (%s): %s",
+	    n->conf.links[link], who != NULL ? " of " : "", who != NULL ? who : "",
+	    node_reject_name(why), reject_text[why]);
+}
+
+/* The same for one that comes in the name of a configured peer. */
+static void
+reject_peer(struct node *n, struct peer *p, unsigned link, enum node_reject why)
+{
+	p->refused = true;
+	p->refused_why = why;
+	reject(n, link, why, p->name);
 }
 
 /* --- sending ------------------------------------------------------------------- */
@@ -331,6 +344,13 @@ accept_epoch(struct node *n, struct peer *p, const struct seal_header *sh, const
 	p->stamp = 0;
 	p->report_us = 0;
 	p->restart = 0;
+	p->equal_at_loss = false;
+	if (p->accepted > 1 && (p->boot.netns != h->boot.netns ||
+	    memcmp(p->boot.boot_id, h->boot.boot_id, sizeof(p->boot.boot_id)) != 0)) {
+		log_msg(LOG_NOTICE, "%s has rebooted: its former %u flows are kept for %u s", p->name,
+		    ftab_count(recv_table(p->recv)), LEASE_US / 1000000);
+		recv_lease(p->recv, n->now_us + LEASE_US);
+	}
 	p->boot = h->boot;
 	feed_new_epoch(n->feed, p->index);
 	recv_epoch(p->recv, p->epoch, &h->digest_key);
@@ -345,6 +365,8 @@ note_alive(struct node *n, struct peer *p, unsigned link)
 		log_msg(LOG_NOTICE, "%s is back", p->name);
 	p->lost = false;
 	p->leaving = false;
+	p->refused = false;
+	p->forgotten = false;
 	p->rx_us = n->now_us;
 	p->links[link].rx_us = n->now_us;
 }
@@ -372,11 +394,10 @@ handle_hello(struct node *n, struct peer *p, unsigned link, const struct seal_he
 		known = accept_epoch(n, p, sh, h);
 	if (known)
 		note_alive(n, p, link);
-	if (known && p->confirmed && h->dst.epoch == n->conf.epoch && !h->has_challenge)
-		return;
-	if (may_answer(n, p, sh))
+	/* a peer that has accepted us needs no more of this */
+	if (!(known && p->confirmed) && may_answer(n, p, sh))
 		send_hello(n, p, link, sh->epoch, h->has_challenge ? h->challenge : NULL);
-	if (known)
+	if (known && !p->confirmed)
 		sess_signal(n, p, true);
 }
 
@@ -661,7 +682,7 @@ node_datagram(struct node *n, unsigned link, const uint8_t *buf, size_t len, uin
 	else
 		rc = seal_open_once(n->ring, &sh, buf, len, n->in, sizeof(n->in));
 	if (rc < 0) {
-		reject(n, link, open_error(rc), p->name);
+		reject_peer(n, p, link, open_error(rc));
 		return;
 	}
 	if (sh.type == SEAL_HELLO)
@@ -688,7 +709,8 @@ notice_loss(struct node *n, struct peer *p)
 		return;
 	p->lost = true;
 	p->active = false;
-	p->equal_at_loss = p->equal_us != 0 && p->rx_us < p->equal_us + RECV_FRESH_US;
+	p->equal_at_loss = recv_was_equal(p->recv) &&
+	    recv_verified_us(p->recv) + EQUAL_AT_LOSS_US >= p->rx_us;
 	log_msg(LOG_WARNING, "%s is silent for %u ms: lost; its %u flows are kept%s", p->name,
 	    PEER_LOST_US / 1000, ftab_count(recv_table(p->recv)),
 	    p->equal_at_loss ? ", equal to what it had" : ", NOT verified to be equal");
@@ -698,8 +720,12 @@ void
 sess_run(struct node *n, struct peer *p)
 {
 	notice_loss(n, p);
-	if (recv_in_sync(p->recv, n->now_us))
-		p->equal_us = n->now_us;
+	if (p->lost && !p->forgotten && n->now_us - p->rx_us >= FORGET_US) {
+		p->forgotten = true;
+		feed_forget(n->feed, p->index);
+		log_msg(LOG_NOTICE, "%s is gone for long: nothing is kept for it any more; it will get a "
+		    "full synchronisation", p->name);
+	}
 	if (sess_up(n, p))
 		recv_silence(p->recv, n->now_us);
 	if (!sess_up(n, p) && n->now_us - p->hello_us >= hello_every(n, p))

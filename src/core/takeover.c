@@ -20,10 +20,18 @@
 #define JOBS_MAX	6u		/* under way */
 #define LOOK_ENTRIES	16384u		/* of a remote table in one call */
 #define PURGE_ENTRIES	8192u
+#define PURGE_PASSES	10u
 
 /* Seconds after a takeover at which the kernel is looked at for relearned windows. */
 static const unsigned	looks_s[] = { 1, 3, 10, 30 };
 #define LOOKS		(sizeof(looks_s) / sizeof(looks_s[0]))
+
+/* Milliseconds between a takeover and the further looks at a peer that lives. */
+static const unsigned	follow_ms[] = { 300, 700, 2000 };
+#define FOLLOWS		(sizeof(follow_ms) / sizeof(follow_ms[0]))
+
+/* A remote entry (ftab_meta): the kernel has it since a takeover; touched_s: last takeover that took it. */
+#define RF_TAKEN	0x01u
 
 struct take {
 	unsigned	 pass;
@@ -32,6 +40,7 @@ struct take {
 	uint32_t	 jobs;		/* under way */
 	struct kjob	*job;		/* being filled */
 	bool		 was_active;
+	bool		 follow;	/* a further look, nobody waits for it */
 	bool		 at_end;	/* all flows were looked at */
 };
 
@@ -104,7 +113,7 @@ node_takeover(struct node *n, enum node_take what, uint64_t now_us)
 	n->now_us = now_us;
 	if (what == NODE_TAKEOVER)
 		set_role(n, NODE_ACTIVE);
-	if (n->take != NULL) {
+	if (n->take != NULL && !n->take->follow) {
 		if (what == NODE_TAKEOVER)
 			n->taken.what = what;
 		return;
@@ -114,7 +123,12 @@ node_takeover(struct node *n, enum node_take what, uint64_t now_us)
 	n->taken.running = true;
 	n->taken.started_us = now_us;
 	describe(n);
-	if ((n->take = calloc(1, sizeof(*n->take))) == NULL) {
+	if (n->take != NULL) {
+		/* a further look is under way: begin anew with its jobs */
+		n->take->follow = n->take->at_end = false;
+		n->take->pass = n->take->peer = 0;
+		n->take->h = FTAB_NIL;
+	} else if ((n->take = calloc(1, sizeof(*n->take))) == NULL) {
 		n->taken.running = false;
 		n->taken.failed = n->taken.failures[0].count = 1;
 		n->taken.failures[0].err = ENOMEM;
@@ -123,9 +137,50 @@ node_takeover(struct node *n, enum node_take what, uint64_t now_us)
 		return;
 	}
 	n->take->was_active = was_active;
+	if (++n->take_seq == 0)
+		n->take_seq = 1;
+	n->follow_us = 0;
 	local_adopting(n->local, true, now_us);
 	log_msg(LOG_NOTICE, "%s begins: %s", what == NODE_TAKEOVER ? "takeover" : "commit",
 	    n->taken.basis);
+}
+
+static bool
+peer_alive(const struct node *n)
+{
+	unsigned	 i;
+
+	for (i = 0; i < n->npeers; i++)
+		if (sess_up(n, &n->peers[i]))
+			return true;
+	return false;
+}
+
+/*
+ * A node that is being relieved goes on forwarding until the addresses have
+ * moved: what it still tells is taken too, for a few seconds.
+ */
+static void
+plan_follow(struct node *n)
+{
+	n->follow_us = 0;
+	if (n->follows < FOLLOWS && n->role == NODE_ACTIVE && peer_alive(n))
+		n->follow_us = n->now_us + (uint64_t)follow_ms[n->follows++] * 1000;
+	if (n->follow_us == 0)
+		local_adopting(n->local, false, n->now_us);
+}
+
+static void
+follow(struct node *n)
+{
+	n->follow_us = 0;
+	if ((n->take = calloc(1, sizeof(*n->take))) == NULL) {
+		plan_follow(n);
+		return;
+	}
+	n->take->was_active = n->take->follow = true;
+	if (++n->take_seq == 0)
+		n->take_seq = 1;
 }
 
 void
@@ -155,7 +210,7 @@ pass_of(const struct flow *f)
 static bool
 takes_from(const struct node *n, const struct peer *p)
 {
-	return !(n->take->was_active && sess_up(n, p) && !p->active);
+	return n->take->follow || !(n->take->was_active && sess_up(n, p) && !p->active);
 }
 
 /* A timeout that the kernel takes, where none was told (offloaded flows). */
@@ -185,26 +240,51 @@ submit_job(struct node *n)
 static bool
 take_entry(struct node *n, struct peer *p, uint32_t h)
 {
-	struct take	*t = n->take;
-	struct flow	 f;
-	const uint8_t	*body;
-	size_t		 len;
+	struct take		*t = n->take;
+	struct ftab_meta	*m = ftab_meta(recv_table(p->recv), h);
+	struct flow		 f;
+	const uint8_t		*body;
+	size_t			 len;
 
-	body = ftab_body(recv_table(p->recv), h, &len);
-	if (flow_unpack(body, len, &f) < 0 || pass_of(&f) != t->pass)
+	if (m->touched_s == n->take_seq)
 		return true;
-	if (local_newer(n->local, &f)) {
+	body = ftab_body(recv_table(p->recv), h, &len);
+	if (flow_unpack(body, len, &f) < 0 || pass_of(&f) > t->pass)
+		return true;
+	/*
+	 * What an earlier takeover gave to the kernel is ours since then: if it
+	 * is there no more, it has ended here.
+	 */
+	if ((t->was_active && (m->flags & RF_TAKEN)) || local_newer(n->local, &f)) {
+		m->touched_s = n->take_seq;
 		n->taken.flows++;
 		n->taken.ours++;
 		return true;
 	}
 	if (t->job == NULL && (t->job = kjob_new(KOP_CREATE, KOWNER_TAKEOVER)) == NULL)
 		return false;
-	if (kjob_add(t->job, body, len,
-	    sound_timeout(&f, ftab_meta(recv_table(p->recv), h)->timeout_s)) < 0)
+	if (kjob_add(t->job, body, len, sound_timeout(&f, m->timeout_s)) < 0)
 		return false;
+	m->touched_s = n->take_seq;
 	n->taken.flows++;
 	return true;
+}
+
+/* The kernel has the flow now: whoever told us of it, it is ours. */
+static void
+mark_taken(struct node *n, const uint8_t *body, size_t len)
+{
+	size_t		 klen = flow_key_len(body, len);
+	struct ftab	*t;
+	uint32_t	 h;
+	unsigned	 i;
+
+	for (i = 0; i < n->npeers; i++) {
+		t = recv_table(n->peers[i].recv);
+		h = ftab_find(t, ftab_hash(t, body, klen), body, klen);
+		if (h != FTAB_NIL && ftab_meta(t, h)->touched_s == n->take_seq)
+			ftab_meta(t, h)->flags |= RF_TAKEN;
+	}
 }
 
 /* Walk on; false when the kernel's queue is full or there is nothing left. */
@@ -244,17 +324,26 @@ finish(struct node *n)
 {
 	struct node_taken	*k = &n->taken;
 
+	bool			 was_follow = n->take->follow;
+
 	take_free(n);
-	local_adopting(n->local, false, n->now_us);
+	if (was_follow) {
+		node_late(n, k->started_us);
+		plan_follow(n);
+		return;
+	}
+	n->follows = 0;
+	plan_follow(n);
 	k->running = false;
 	k->ended_us = n->now_us;
+	node_late(n, k->started_us);
 	log_msg(k->failed > 0 ? LOG_WARNING : LOG_NOTICE,
 	    "%s done in %llu ms: %llu flows, %llu created, %llu updated, %llu ours already, %llu failed",
 	    k->what == NODE_TAKEOVER ? "takeover" : "commit",
 	    (unsigned long long)((k->ended_us - k->started_us) / 1000), (unsigned long long)k->flows,
 	    (unsigned long long)k->created, (unsigned long long)k->updated,
 	    (unsigned long long)k->ours, (unsigned long long)k->failed);
-	if (n->conf.liberal && k->created > 0) {
+	if (n->conf.liberal && k->created + k->updated > 0) {
 		n->look = 0;
 		n->look_us = n->now_us + looks_s[0] * 1000000u;
 	}
@@ -272,6 +361,8 @@ take_run(struct node *n)
 		if (++n->look < LOOKS)
 			n->look_us = n->now_us + (looks_s[n->look] - looks_s[n->look - 1]) * 1000000u;
 	}
+	if (n->take == NULL && n->follow_us != 0 && n->now_us >= n->follow_us)
+		follow(n);
 	if (n->take == NULL)
 		return false;
 	more = !n->take->at_end && walk(n);
@@ -285,7 +376,11 @@ take_due(const struct node *n)
 {
 	uint64_t	 due = n->look_us != 0 ? n->look_us : UINT64_MAX;
 
-	return n->purge_us != 0 && n->purge_us < due ? n->purge_us : due;
+	if (n->follow_us != 0 && n->follow_us < due)
+		due = n->follow_us;
+	/* a pass that is under way is woken by its jobs */
+	return n->purge_us != 0 && !n->purging && !n->flushing && n->purge_us < due ?
+	    n->purge_us : due;
 }
 
 static void
@@ -325,6 +420,7 @@ take_job_done(struct node *n, struct kjob *j)
 				continue;
 			}
 			n->taken.created++;
+			mark_taken(n, j->bytes + it->off, it->len);
 			if (local_adopt(n->local, j->bytes + it->off, it->len, it->timeout_s,
 			    n->now_us) > 0)
 				n->taken.adopted++;
@@ -333,6 +429,11 @@ take_job_done(struct node *n, struct kjob *j)
 		n->taken.updated += j->updated;
 		n->take->jobs--;
 	}
+	if (j->op == KOP_STRICT)
+		for (i = 0; i < j->n; i++)
+			if (j->items[i].err == 0)
+				local_strict(n->local, j->bytes + j->items[i].off,
+				    j->items[i].len);
 	kjob_free(j);
 }
 
@@ -352,6 +453,9 @@ take_strict_entry(struct node *n, const struct flow *f)
 	size_t	 klen;
 
 	if (f->proto != IPPROTO_TCP || !((f->tcp_flags[0] | f->tcp_flags[1]) & FLOW_TF_BE_LIBERAL))
+		return;
+	/* others may want it so: flow offload does */
+	if (!local_liberal(n->local, f))
 		return;
 	n->liberal_now++;
 	if (!n->conf.liberal || !(f->tcp_flags[0] & f->tcp_flags[1] & FLOW_TF_MAXACK_SET))
@@ -400,9 +504,35 @@ void
 node_release(struct node *n, uint64_t now_us)
 {
 	n->now_us = now_us;
+	n->follows = FOLLOWS;
+	if (n->follow_us != 0) {
+		n->follow_us = 0;
+		local_adopting(n->local, false, now_us);
+	}
+	if (n->take != NULL && !n->take->at_end) {
+		if (!n->take->follow) {
+			log_msg(LOG_WARNING, "a takeover that was under way is given up");
+			n->taken.aborted = true;
+		}
+		n->take->at_end = true;
+		kjob_free(n->take->job);
+		n->take->job = NULL;
+	}
 	set_role(n, NODE_STANDBY);
-	n->look_us = 0;
-	n->purge_us = now_us + n->conf.purge_us;
+	purge_begin(n);
+}
+
+/*
+ * From here on this node is standby: what it holds now goes if the active node
+ * lacks it and no packet refreshes it.  What comes later is none of our business.
+ */
+void
+purge_begin(struct node *n)
+{
+	n->purge_version = feed_version(n->feed);
+	n->purge_passes = PURGE_PASSES;
+	n->purge_us = n->now_us + n->conf.purge_us;
+	n->purging = false;
 }
 
 /* Does the active node that we are equal to have the flow?  Nobody active: yes. */
@@ -446,6 +576,19 @@ may_purge(const struct node *n)
 
 static bool	flush_some(struct node *n);
 
+/* Nothing left to go, or what is left is used: done. */
+static void
+purge_pass_done(struct node *n)
+{
+	n->purging = false;
+	if (n->purge_found > 0 && --n->purge_passes > 0)
+		return;
+	n->purge_us = 0;
+	if (n->purged > 0)
+		log_msg(LOG_INFO, "standby: %llu flows that the active node no longer has were removed",
+		    (unsigned long long)n->purged);
+}
+
 /*
  * Ask the kernel about our flows that the active node lacks.  Who has not been
  * refreshed since the last time it was asked goes: see purge_job_done().
@@ -465,6 +608,7 @@ purge_run(struct node *n)
 			return false;
 		n->purge_us = n->now_us + n->conf.purge_us;
 		n->purge_h = FTAB_NIL;
+		n->purge_found = 0;
 		n->purging = may_purge(n);
 	}
 	if (!n->purging || n->purge_jobs > 0)
@@ -475,12 +619,17 @@ purge_run(struct node *n)
 	}
 	while (j->n < KJOB_ITEMS_MAX && looked++ < PURGE_ENTRIES) {
 		if ((n->purge_h = feed_next(n->feed, n->purge_h)) == FTAB_NIL) {
-			n->purging = false;
+			purge_pass_done(n);
 			break;
 		}
+		if (feed_version_of(n->feed, n->purge_h) > n->purge_version)
+			continue;
 		body = ftab_body(feed_table(n->feed), n->purge_h, &len);
 		klen = flow_key_len(body, len);
-		if (!active_has(n, body, klen) && kjob_add(j, body, klen, 0) < 0)
+		if (active_has(n, body, klen))
+			continue;
+		n->purge_found++;
+		if (kjob_add(j, body, klen, 0) < 0)
 			break;
 	}
 	if (j->n > 0 && n->ops->kernel.submit(n->ctx, j) == 0)

@@ -46,7 +46,9 @@ struct daemon {
 	struct node		*node;
 	struct node_conf	 node_conf;
 	const char		*peer_names[NODE_PEERS_MAX];
+	const char		*link_names[NODE_LINKS_MAX];
 	unsigned		 npeers;
+	bool			 verbose;	/* asked for on the command line: stays */
 	struct seal_ring	*ring;
 	struct dlink		 links[NODE_LINKS_MAX];
 	unsigned		 nlinks;

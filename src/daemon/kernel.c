@@ -27,13 +27,17 @@ on_events(void *ctx, const struct kct_event *ev, size_t n)
 	struct daemon		*d = ctx;
 	struct local		*l = node_local(d->node);
 	struct local_key	 keys[KCT_EVENT_BATCH];
-	uint64_t		 now = now_us(d);
+	uint64_t		 since = kct_event_since_ns(d->reader) / 1000;
 	size_t			 i;
 
 	for (i = 0; i < n; i++)
 		local_prefetch(l, &ev[i].flow, &keys[i]);
 	for (i = 0; i < n; i++)
-		local_event(l, event_of[ev[i].type], &ev[i].flow, &keys[i], now);
+		local_prefetch_entry(l, &keys[i]);
+	for (i = 0; i < n; i++)
+		local_prefetch_body(l, &keys[i]);
+	for (i = 0; i < n; i++)
+		local_event(l, event_of[ev[i].type], &ev[i].flow, &keys[i], since);
 }
 
 static void
@@ -177,7 +181,7 @@ kernel_submit(void *ctx, struct kjob *j)
 		return -EAGAIN;
 	p->d = d;
 	p->job = j;
-	k = kct_job_new(ops[j->op], j->op == KOP_CREATE ? KCT_LIBERAL : 0, on_job_done, p);
+	k = kct_job_new(ops[j->op], j->op == KOP_CREATE && d->conf->kernel.liberal ? KCT_LIBERAL : 0, on_job_done, p);
 	if (k == NULL)
 		goto fail;
 	for (i = 0; i < j->n; i++)

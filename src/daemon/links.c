@@ -8,6 +8,8 @@
 
 #include "daemon.h"
 
+#define MAX_RECEIVED	9000u	/* bytes of a datagram that is taken whatever our own mtu */
+
 static void
 to_sockaddr(const struct conf_addr *a, struct sockaddr_storage *ss)
 {
@@ -74,7 +76,8 @@ open_one(struct daemon *d, unsigned i)
 	uc.n_peers = k;
 	uc.rcvbuf_bytes = (int)c->rcvbuf;
 	uc.sndbuf_bytes = (int)c->sndbuf;
-	uc.max_payload = c->mtu;
+	/* a peer may be configured to send longer ones */
+	uc.max_payload = c->mtu > MAX_RECEIVED ? c->mtu : MAX_RECEIVED;
 	uc.rx = on_datagram;
 	uc.ctx = l;
 	err[0] = '\0';

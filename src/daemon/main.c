@@ -71,6 +71,8 @@ lock_runtime(struct daemon *d, uid_t uid, gid_t gid)
 		log_msg(LOG_ERR, "cannot open the lock %s: %s", path, strerror(errno));
 		return -1;
 	}
+	if (geteuid() == 0 && uid != 0 && fchown(d->lock_fd, uid, gid) < 0)
+		log_msg(LOG_WARNING, "cannot give %s to the daemon's user: %s", path, strerror(errno));
 	if (flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0) {
 		log_msg(LOG_ERR, "another ctsyncd runs with the runtime directory %s: stop it first "
 		    "(ctsync shutdown), or give this one its own runtime_dir", d->conf->runtime_dir);
@@ -79,18 +81,41 @@ lock_runtime(struct daemon *d, uid_t uid, gid_t gid)
 	return 0;
 }
 
+/* First word of a file of the runtime directory, and when it was written; false if there is none. */
+static bool
+read_word(const struct daemon *d, const char *name, char word[16], struct timespec *when)
+{
+	char		 path[512];
+	struct stat	 st;
+	FILE		*f;
+	bool		 ok;
+
+	path_in(d, name, path);
+	if ((f = fopen(path, "re")) == NULL)
+		return false;
+	ok = fstat(fileno(f), &st) == 0 && fgets(word, 16, f) != NULL;
+	fclose(f);
+	if (ok)
+		word[strcspn(word, "\n")] = '\0';
+	*when = st.st_mtim;
+	return ok;
+}
+
+/*
+ * The role from before the restart; if keepalived has asked for another one
+ * since, through the notify script, while nobody listened, then that.
+ */
 static enum node_role
 read_role(const struct daemon *d)
 {
-	char	 path[512], word[16];
-	FILE	*f;
-	bool	 active;
+	struct timespec	 t_role = { 0, 0 }, t_want;
+	char		 role[16], want[16];
+	bool		 active;
 
-	path_in(d, "role", path);
-	if ((f = fopen(path, "re")) == NULL)
-		return NODE_STANDBY;
-	active = fgets(word, sizeof(word), f) != NULL && strcmp(word, "active\n") == 0;
-	fclose(f);
+	active = read_word(d, "role", role, &t_role) && strcmp(role, "active") == 0;
+	if (read_word(d, "notify.want", want, &t_want) && (t_want.tv_sec > t_role.tv_sec ||
+	    (t_want.tv_sec == t_role.tv_sec && t_want.tv_nsec > t_role.tv_nsec)))
+		active = strcmp(want, "takeover") == 0;
 	if (active)
 		log_msg(LOG_NOTICE, "role: active, as before the restart");
 	return active ? NODE_ACTIVE : NODE_STANDBY;
@@ -293,7 +318,10 @@ make_node(struct daemon *d)
 	nc->purge_us = PURGE_US;
 	nc->liberal = c->kernel.liberal;
 	nc->role = read_role(d);
-	nc->datagram_bytes = 1500;
+	nc->links = d->link_names;
+	nc->datagram_bytes = NODE_DATAGRAM_MAX;
+	for (i = 0; i < c->nlinks; i++)
+		d->link_names[i] = c->links[i].name;
 	for (i = 0; i < c->nlinks; i++)
 		if (c->links[i].mtu < nc->datagram_bytes)
 			nc->datagram_bytes = c->links[i].mtu;
@@ -341,7 +369,8 @@ daemon_reload(struct daemon *d, char *msg, size_t msglen)
 		seal_ring_free(ring);
 	repl_filter_free(d->filter);
 	d->filter = rf;
-	log_set_level(c->log.level);
+	if (!d->verbose)
+		log_set_level(c->log.level);
 	local_resync(node_local(d->node));
 	conf_free(c);
 	snprintf(msg, msglen, "keys, filter and log level are in use as configured now; changes of "
@@ -523,6 +552,7 @@ main(int argc, char **argv)
 		conf_free(d.conf);
 		return EXIT_SUCCESS;
 	}
+	d.verbose = verbose > 0;
 	log_init(verbose > 0 ? (verbose > 1 ? LOG_DEBUG : LOG_INFO) : d.conf->log.level);
 	rc = run(&d);
 	conf_free(d.conf);

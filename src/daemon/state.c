@@ -356,8 +356,10 @@ state_taken(struct daemon *d)
 	json_t			*j = json_object(), *a = json_array();
 	unsigned		 i;
 
-	set(j, "ok", json_boolean(t->failed == 0));
-	set(j, "exit", json_integer(t->failed == 0 ? CTL_EXIT_OK : CTL_EXIT_FAILED));
+	set(j, "ok", json_boolean(t->failed == 0 && !t->aborted));
+	set(j, "exit", json_integer(t->failed == 0 && !t->aborted ? CTL_EXIT_OK : CTL_EXIT_FAILED));
+	if (t->aborted)
+		set(j, "error", json_string("given up: this node was released meanwhile"));
 	set(j, "flows", num(t->flows));
 	set(j, "created", num(t->created));
 	set(j, "updated", num(t->updated));

@@ -46,6 +46,7 @@ struct kct_reader {
 	void			*ctx;
 	struct kct_event_stats	 stats;
 	uint64_t		 empty_ns;
+	uint64_t		 since_ns;	/* when it was last empty before the batch at hand */
 	bool			 lost;	/* an overrun that was not reported yet */
 	struct mmsghdr		 msgs[KCT_EVENT_BATCH];
 	struct iovec		 iov[KCT_EVENT_BATCH];
@@ -101,6 +102,8 @@ deliver(struct kct_reader *r, unsigned ndatagrams)
 	size_t		 n = 0;
 
 	r->stats.reads++;
+	if (r->empty_ns != 0)
+		r->since_ns = r->empty_ns;
 	for (i = 0; i < ndatagrams; i++) {
 		if (r->msgs[i].msg_hdr.msg_flags & MSG_TRUNC) {
 			r->stats.bad++;
@@ -223,6 +226,12 @@ kct_event_empty_ns(struct kct_reader *r)
 	return r->empty_ns;
 }
 
+uint64_t
+kct_event_since_ns(const struct kct_reader *r)
+{
+	return r->since_ns;
+}
+
 const struct kct_event_stats *
 kct_event_stats(const struct kct_reader *r)
 {
@@ -323,6 +332,7 @@ kct_event_open(struct ev_loop *loop, const struct kct_event_conf *conf,
 	r->loop = loop;
 	r->ops = *ops;
 	r->ctx = ctx;
+	r->since_ns = clock_mono_ns();
 	ev_io_init(&r->io, readable, r->fd, EV_READ);
 	r->io.data = r;
 	ev_timer_init(&r->pause, paused, PAUSE_S, 0);
