@@ -52,8 +52,7 @@ static const char *const	reject_text[REJ_REASONS] = {
 	[REJ_UNKNOWN_NODE] = "it is of a node that is no peer in our configuration",
 	[REJ_UNKNOWN_EPOCH] = "it is of a run of the daemon that has not introduced itself yet",
 	[REJ_RETIRED_EPOCH] = "it is of an earlier run of the daemon, or replayed",
-	[REJ_UNKNOWN_KEY] = "it is sealed with a key whose id is not in our key file: all nodes need "
-	    "the same keys",
+	[REJ_UNKNOWN_KEY] = "our key file has no key of that id: all nodes need the same keys",
 	[REJ_BAD_TAG] = "it is not sealed with our key, or it was changed: all nodes need the same keys",
 	[REJ_REPLAY] = "it was received before (replayed, or doubled by the network)",
 	[REJ_RATE] = "too many introductions in a short time",
