@@ -89,7 +89,8 @@ uint32_t	 feed_next(const struct feed *f, uint32_t h);
  * The flow with that body is now so.  lane is 0 or 1; a flow never moves back
  * from lane 0.  If nothing but the timeout differs from what the table holds,
  * the timeout is taken and no change is recorded.  *h gets the handle.
- * 1 if it is a change, 0 if not; -ENOSPC, -ENOMEM: not taken, counted.
+ * 1 if it is a change, 0 if not; -ENOSPC, -ENOMEM: not taken (no room, or too long
+ * for a frame).
  */
 int		 feed_put(struct feed *f, uint32_t hash, const uint8_t *body, size_t len,
 		    uint32_t timeout_s, unsigned lane, uint64_t now_us, uint32_t *h)

@@ -58,7 +58,7 @@ uint32_t	 ftab_find(const struct ftab *t, uint32_t hash, const uint8_t *key, siz
  */
 int		 ftab_insert(struct ftab *t, uint32_t hash, const uint8_t *body, size_t len,
 		    uint32_t *h) __attribute__((warn_unused_result));
-/* Give an entry another body with the same key.  0 or -EINVAL, -ENOMEM: the old one stays. */
+/* Give an entry another body with the same key.  0 or -EINVAL, -ENOSPC, -ENOMEM: the old one stays. */
 int		 ftab_set(struct ftab *t, uint32_t h, const uint8_t *body, size_t len)
 		    __attribute__((warn_unused_result));
 void		 ftab_remove(struct ftab *t, uint32_t h);

@@ -26,6 +26,8 @@ feed_new(const struct feed_conf *conf, const struct feed_ops *ops, void *ctx)
 		f->conf.ring_frames = FEED_RING_FRAMES;
 	f->ops = ops;
 	f->ctx = ctx;
+	/* a body has to fit into a frame with all that may stand beside it */
+	f->body_max = conf->frame_bytes < FEED_FRAME_EXTRA ? 0 : conf->frame_bytes - FEED_FRAME_EXTRA;
 	carray_init(&f->ents, sizeof(struct fent));
 	f->tab = ftab_new(&conf->table_key, conf->max_flows, conf->max_bytes);
 	if (f->tab == NULL || carray_reserve(&f->ents, 0) < 0) {
@@ -263,6 +265,8 @@ feed_put_at(struct feed *f, uint32_t h, const uint8_t *body, size_t len, uint32_
 
 	if (klen == 0 || len <= klen)
 		return -EINVAL;
+	if (len > f->body_max)
+		return -ENOSPC;
 	if (!(e->flags & FE_TOMB) && olen == len && memcmp(old, body, len) == 0 &&
 	    lane >= e->lane) {
 		ftab_meta(f->tab, h)->timeout_s = timeout_s;
@@ -289,6 +293,8 @@ feed_put(struct feed *f, uint32_t hash, const uint8_t *body, size_t len, uint32_
 
 	if (klen == 0 || len <= klen)
 		return -EINVAL;
+	if (len > f->body_max)
+		return -ENOSPC;
 	*hp = ftab_find(f->tab, hash, body, klen);
 	if (*hp != FTAB_NIL)
 		return feed_put_at(f, *hp, body, len, timeout_s, lane, now_us);

@@ -76,8 +76,15 @@ struct fmark {
 	uint64_t	 version, us;
 };
 
+/* Bytes that a frame may need besides one body: sequence number, trailer, positions. */
+#define FEED_FRAME_EXTRA	(WIRE_SEQ_BYTES + FEED_TRAILER_MAX + FRAME_RESERVE + \
+				WIRE_RECORD_HEAD + 4)
+#define FRAME_RESERVE		(WIRE_POS_SIZE + WIRE_BACK_SIZE + WIRE_HORIZON_SIZE + \
+				WIRE_JOIN_SIZE + WIRE_DIGEST_SIZE)
+
 struct feed {
 	struct feed_conf	 conf;
+	size_t			 body_max;
 	const struct feed_ops	*ops;
 	void			*ctx;
 

@@ -23,8 +23,6 @@
 #define LANE1_SHARE		10u	/* each n-th frame begins with lane 1 */
 #define BACKFILL_SHARE		4u	/* each n-th frame begins with backfill */
 #define RECORD_TYPICAL		48u	/* bytes, to guess when a frame is full */
-#define FRAME_RESERVE		(WIRE_POS_SIZE + WIRE_BACK_SIZE + WIRE_HORIZON_SIZE + \
-				WIRE_JOIN_SIZE + WIRE_DIGEST_SIZE)
 
 static bool
 pos_reached(const struct wire_pos *a, const struct wire_pos *b)

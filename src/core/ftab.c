@@ -103,17 +103,41 @@ slab_grow(struct slab *s)
 	return 0;
 }
 
-static int
-slab_get(struct slab *s, uint32_t units, uint32_t *ref)
+/* Smallest class of at least so many units that has a free slot, CLASSES if none has. */
+static uint32_t
+slab_class(const struct slab *s, uint32_t units)
 {
-	if (s->free[units] != 0) {
-		*ref = s->free[units];
-		memcpy(&s->free[units], slab_at(s, *ref), sizeof(uint32_t));
+	while (units < CLASSES && s->free[units] == 0)
+		units++;
+	return units;
+}
+
+/* Would another slot of that size need no more memory? */
+static bool
+slab_has(const struct slab *s, uint32_t units)
+{
+	return (s->nchunks > 0 && CHUNK_UNITS - s->bump >= units) ||
+	    slab_class(s, units) < CLASSES;
+}
+
+/* A slot of that size; else a new one; else, if memory is tight, a piece of a larger one. */
+static int
+slab_get(struct slab *s, uint32_t units, bool tight, uint32_t *ref)
+{
+	bool		 fresh = s->nchunks > 0 && CHUNK_UNITS - s->bump >= units;
+	uint32_t	 from = units;
+
+	if (s->free[units] == 0 && !fresh && tight)
+		from = slab_class(s, units);
+	if (from < CLASSES && s->free[from] != 0) {
+		*ref = s->free[from];
+		memcpy(&s->free[from], slab_at(s, *ref), sizeof(uint32_t));
+		if (from > units)
+			slab_put(s, *ref + units, from - units);
 		return 0;
 	}
-	if (s->nchunks == 0 || CHUNK_UNITS - s->bump < units)
-		if (slab_grow(s) < 0)
-			return -ENOMEM;
+	if (!fresh && slab_grow(s) < 0)
+		return -ENOMEM;
 	*ref = (s->nchunks - 1) * CHUNK_UNITS + s->bump;
 	s->bump += units;
 	return 0;
@@ -351,15 +375,21 @@ release_handle(struct ftab *t, uint32_t h)
 	t->free_h = h;
 }
 
-/* Memory that was given back inside of the table may be used again at the limit. */
+/* The limit of memory is reached: only what was given back inside of the table may be used. */
+static bool
+is_tight(const struct ftab *t)
+{
+	return t->max_bytes != 0 && ftab_bytes(t) > t->max_bytes;
+}
+
 static bool
 at_limit(const struct ftab *t, size_t len)
 {
 	if (t->count >= t->max_flows)
 		return true;
-	if (t->max_bytes == 0 || ftab_bytes(t) <= t->max_bytes)
+	if (!is_tight(t))
 		return false;
-	return t->free_h == FTAB_NIL || t->slab.free[units_of(len)] == 0;
+	return t->free_h == FTAB_NIL || !slab_has(&t->slab, units_of(len));
 }
 
 int
@@ -377,7 +407,7 @@ ftab_insert(struct ftab *t, uint32_t hash, const uint8_t *body, size_t len, uint
 	}
 	if (index_grow(t) < 0 || alloc_handle(t, h) < 0)
 		goto refuse;
-	if (slab_get(&t->slab, units_of(len), &ref) < 0) {
+	if (slab_get(&t->slab, units_of(len), is_tight(t), &ref) < 0) {
 		release_handle(t, *h);
 		goto refuse;
 	}
@@ -403,8 +433,14 @@ ftab_set(struct ftab *t, uint32_t h, const uint8_t *body, size_t len)
 
 	if (len == 0 || len > FLOW_BODY_MAX)
 		return -EINVAL;
-	if (units_of(len) != units_of(m->len) && slab_get(&t->slab, units_of(len), &ref) < 0)
-		return -ENOMEM;
+	if (units_of(len) != units_of(m->len)) {
+		if (is_tight(t) && !slab_has(&t->slab, units_of(len))) {
+			t->refused++;
+			return -ENOSPC;
+		}
+		if (slab_get(&t->slab, units_of(len), is_tight(t), &ref) < 0)
+			return -ENOMEM;
+	}
 	/* body may be part of the old one */
 	memmove(slab_at(&t->slab, ref), body, len);
 	if (ref != m->ref)

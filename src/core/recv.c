@@ -120,6 +120,8 @@ recv_new(const struct recv_conf *conf)
 		free(r);
 		return NULL;
 	}
+	/* a START that was meant for an earlier life of ours must not fit */
+	r->nonce = conf->my_epoch >> 1;
 	r->ack_due_us = UINT64_MAX;
 	r->lag_us = WIRE_NEVER;
 	return r;

@@ -288,6 +288,7 @@ get_attr(uint8_t type, struct rbuf *r, struct flow *f, bool *known)
 	case FLOW_A_STATUS:
 		if (!rbuf_uint(r, &f->status) || r->len != 0)
 			return -EBADMSG;
+		f->status &= FLOW_S_REPLICATED;
 		f->has |= FLOW_HAS_STATUS;
 		return 0;
 	case FLOW_A_REPLY:

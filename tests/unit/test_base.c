@@ -259,7 +259,7 @@ START_TEST(shortest_integer)
 }
 END_TEST
 
-/* --- SipHash ---------------------------------------------------------------- */
+/* --- SipHash -------------------------------------------------------------- */
 
 /* Straight from the description: bytes, one at a time, any number of rounds. */
 static uint64_t
@@ -387,7 +387,7 @@ START_TEST(siphash_is_sensitive)
 }
 END_TEST
 
-/* --- chunked arrays ----------------------------------------------------------- */
+/* --- chunked arrays ------------------------------------------------------- */
 
 START_TEST(carray_grows_in_place)
 {
@@ -425,7 +425,7 @@ START_TEST(carray_grows_in_place)
 }
 END_TEST
 
-/* --- sets ------------------------------------------------------------------------ */
+/* --- sets ----------------------------------------------------------------- */
 
 #define MEMBERS	4000
 

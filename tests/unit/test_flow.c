@@ -44,7 +44,7 @@ below(unsigned n)
 	return (unsigned)(rnd() % n);
 }
 
-/* --- generator -------------------------------------------------------------- */
+/* --- generator ------------------------------------------------------------ */
 
 static size_t
 alen_of(const struct flow *f)
@@ -201,7 +201,7 @@ check_round_trip(const struct flow *f)
 	ck_assert_mem_eq(body, again, len);
 }
 
-/* --- round trip --------------------------------------------------------------- */
+/* --- round trip ----------------------------------------------------------- */
 
 START_TEST(every_kind_of_flow)
 {
@@ -360,7 +360,7 @@ START_TEST(room_for_a_body)
 }
 END_TEST
 
-/* --- cut and bent bodies ---------------------------------------------------------- */
+/* --- cut and bent bodies -------------------------------------------------- */
 
 /* Offsets of the attributes and of the end, found without the code under test. */
 static unsigned
@@ -616,7 +616,7 @@ START_TEST(too_long)
 }
 END_TEST
 
-/* --- keys ---------------------------------------------------------------------------- */
+/* --- keys ----------------------------------------------------------------- */
 
 START_TEST(keys)
 {
@@ -687,7 +687,7 @@ START_TEST(key_head)
 }
 END_TEST
 
-/* --- tuples ----------------------------------------------------------------------------- */
+/* --- tuples --------------------------------------------------------------- */
 
 START_TEST(inverting_twice)
 {
@@ -753,7 +753,7 @@ START_TEST(icmp_types)
 }
 END_TEST
 
-/* --- merging ------------------------------------------------------------------------------ */
+/* --- merging -------------------------------------------------------------- */
 
 /* Each bit of has moves its fields and no other. */
 START_TEST(merging)
@@ -803,7 +803,7 @@ START_TEST(merging)
 }
 END_TEST
 
-/* --- names ---------------------------------------------------------------------------------- */
+/* --- names ---------------------------------------------------------------- */
 
 START_TEST(names)
 {

@@ -54,7 +54,7 @@ below(unsigned n)
 	return (unsigned)(rnd() % n);
 }
 
-/* --- the sender's model ---------------------------------------------------------- */
+/* --- the sender's model --------------------------------------------------- */
 
 static size_t
 body_of(unsigned k, uint32_t mark, uint8_t body[FLOW_BODY_MAX])
@@ -322,7 +322,7 @@ st(void)
 	return recv_stats(r);
 }
 
-/* --- starting ------------------------------------------------------------------------ */
+/* --- starting ------------------------------------------------------------- */
 
 START_TEST(start_needs_our_nonce)
 {
@@ -365,6 +365,36 @@ START_TEST(start_needs_our_nonce)
 	ck_assert_uint_eq(recv_stream(r), 3);
 	ck_assert(!recv_request(r, &q, now));
 	ck_assert_int_eq(recv_state(r), RECV_SYNCING);
+}
+END_TEST
+
+/* A start that was meant for us before we restarted: its nonce is none of ours. */
+START_TEST(start_for_an_earlier_life)
+{
+	struct recv_conf	 c = { .table_key = { { 1, 2 } }, .max_flows = 10,
+				    .my_id = MY_ID };
+	struct wire_request	 old, q;
+	unsigned		 i, k;
+
+	for (i = 0; i < 20; i++) {
+		recv_free(r);
+		c.my_epoch = rnd();
+		r = recv_new(&c);
+		ck_assert_ptr_nonnull(r);
+		recv_epoch(r, EPOCH, &dkey);
+		for (k = below(5); k > 0; k--)
+			recv_resync(r);
+		q = request();
+		stream++;
+		begin(1);
+		if (i > 0) {
+			add_start(old.nonce, 0, 0);
+			add_pos(0, 0);
+			ck_assert_int_eq(deliver(), 0);
+			ck_assert_uint_eq(recv_stream(r), 0);
+		}
+		old = q;
+	}
 }
 END_TEST
 
@@ -461,7 +491,7 @@ START_TEST(resume_in_backfill)
 }
 END_TEST
 
-/* --- order ------------------------------------------------------------------------------ */
+/* --- order ---------------------------------------------------------------- */
 
 #define SHUFFLED	600
 
@@ -604,7 +634,10 @@ START_TEST(gaps)
 }
 END_TEST
 
-/* Progress is acknowledged every 32 frames or 5 ms; what came twice, at once. */
+/*
+ * Progress is acknowledged every 32 frames and within 20 ms, with a frame at
+ * hand after 5 ms; what came twice, at once.
+ */
 START_TEST(when_to_acknowledge)
 {
 	struct wire_ack	 a[2];
@@ -613,12 +646,15 @@ START_TEST(when_to_acknowledge)
 	start(WIRE_START_NEWGEN, 0, false);
 	(void)recv_acks(r, a);
 	empty_frame(2);
-	ck_assert(recv_ack_due_us(r) == now + 5000);
-	now += 1000;
+	ck_assert(recv_ack_due_us(r) == now + 20000);
+	now += 4999;
 	empty_frame(3);
-	ck_assert(recv_ack_due_us(r) == now + 4000);
+	ck_assert(recv_ack_due_us(r) == now + 15001);
+	now += 1;
+	empty_frame(4);
+	ck_assert(recv_ack_due_us(r) <= now);
 	(void)recv_acks(r, a);
-	for (s = 4; s < 4 + 31; s++) {
+	for (s = 5; s < 5 + 31; s++) {
 		empty_frame(s);
 		ck_assert(recv_ack_due_us(r) > now);
 	}
@@ -631,7 +667,7 @@ START_TEST(when_to_acknowledge)
 }
 END_TEST
 
-/* --- joining another stream ----------------------------------------------------------------- */
+/* --- joining another stream ----------------------------------------------- */
 
 static void
 join(uint32_t to, uint64_t at, uint64_t horizon)
@@ -653,7 +689,9 @@ START_TEST(join_another_stream)
 	start(WIRE_START_NEWGEN | WIRE_START_FULL, 10, true);
 	begin(seq);
 	add_flow(1, 1);
+	wire_put_horizon(&w, 5);
 	ck_assert_int_eq(finish(10, false), 0);
+	ck_assert_int_eq(recv_state(r), RECV_COMPARING);
 	join(40, 1000, 12);
 	add_pos(10, 12);
 	memcpy(last, frame, len = w.len);
@@ -706,7 +744,7 @@ START_TEST(join_out_of_range)
 }
 END_TEST
 
-/* --- generations ------------------------------------------------------------------------------ */
+/* --- generations ---------------------------------------------------------- */
 
 /* An older generation stays until the horizon is reached, and goes a few entries at a time. */
 START_TEST(sweep)
@@ -878,7 +916,7 @@ START_TEST(flush)
 }
 END_TEST
 
-/* --- comparing ---------------------------------------------------------------------------------- */
+/* --- comparing ------------------------------------------------------------ */
 
 START_TEST(a_difference)
 {
@@ -901,8 +939,9 @@ START_TEST(a_difference)
 	ck_assert_uint_eq(q.epoch, 0);
 	/* what we hold stays usable */
 	ck_assert_uint_eq(ftab_count(recv_table(r)), 20);
-	/* a lost answer does not make it forget that it wants a new generation */
-	recv_silence(r, now + 10000000);
+	/* an answer that is none does not make it forget that it wants a new generation */
+	start(0, 30, false);
+	recv_restart(r, stream);
 	ck_assert_uint_eq(request().epoch, 0);
 	synced(10);
 	check_table();
@@ -964,7 +1003,7 @@ START_TEST(proof_of_equality)
 }
 END_TEST
 
-/* Stamps of others, of other lives of ours, none at all, or a frame without doubts prove nothing. */
+/* Stamps of others, of our other lives, none at all, frames without doubts: they prove nothing. */
 START_TEST(no_proof)
 {
 	synced(20);
@@ -1033,7 +1072,7 @@ START_TEST(silence)
 }
 END_TEST
 
-/* --- a full table ---------------------------------------------------------------------------------- */
+/* --- a full table --------------------------------------------------------- */
 
 START_TEST(table_full)
 {
@@ -1103,7 +1142,9 @@ START_TEST(full_without_a_stream)
 	ck_assert_int_eq(finish(25, true), 0);
 	ck_assert(recv_full(r));
 	if (_i == 0) {
+		/* the new table may be a smaller one: at once */
 		recv_epoch(r, EPOCH + 1, &dkey);
+		(void)request();
 		stream = 0;
 	} else if (_i == 1)
 		recv_restart(r, stream);
@@ -1118,7 +1159,7 @@ START_TEST(full_without_a_stream)
 }
 END_TEST
 
-/* --- what is no frame ---------------------------------------------------------------------------------- */
+/* --- what is no frame ----------------------------------------------------- */
 
 /* Refused as a whole, counted, and the stream is asked for again, a second later. */
 static void
@@ -1176,6 +1217,13 @@ START_TEST(malformed_records)
 		if (i > 4)
 			wbuf_bytes(&w, body, i - 4);
 		add_pos(0, 0);
+		check_malformed();
+	}
+	/* something behind the last record */
+	for (i = 1; i < WIRE_RECORD_HEAD + 2; i++) {
+		begin(seq);
+		add_pos(0, 0);
+		wbuf_bytes(&w, "\x7f\0\2z", i);
 		check_malformed();
 	}
 	/* without positions, with a start in the middle, nobody's must-understand */
@@ -1319,6 +1367,10 @@ START_TEST(flow_of_a_later_version)
 	ck_assert_uint_eq(find(500), FTAB_NIL);
 	ck_assert_uint_eq(st()->differed, 0);
 	ck_assert(!recv_in_sync(r, now));
+	/* a generation without such a flow is comparable again */
+	recv_resync(r);
+	synced(10);
+	ck_assert_uint_eq(st()->compared, 2);
 }
 END_TEST
 
@@ -1355,6 +1407,7 @@ static void
 add_all(TCase *tc)
 {
 	tcase_add_test(tc, start_needs_our_nonce);
+	tcase_add_test(tc, start_for_an_earlier_life);
 	tcase_add_test(tc, old_starts);
 	tcase_add_test(tc, resume);
 	tcase_add_test(tc, resume_in_backfill);

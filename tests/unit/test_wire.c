@@ -49,7 +49,7 @@ rnd(void)
 	return z ^ (z >> 31);
 }
 
-/* --- one row for each kind ---------------------------------------------------- */
+/* --- one row for each kind ------------------------------------------------ */
 
 static void
 random_pos(struct wire_pos *p)
@@ -436,7 +436,7 @@ START_TEST(one_after_another)
 }
 END_TEST
 
-/* --- acknowledgements ------------------------------------------------------------ */
+/* --- acknowledgements ----------------------------------------------------- */
 
 START_TEST(acks)
 {
@@ -490,7 +490,7 @@ START_TEST(too_many_gaps)
 }
 END_TEST
 
-/* --- to the byte -------------------------------------------------------------------- */
+/* --- to the byte ---------------------------------------------------------- */
 
 START_TEST(known_bytes)
 {
