@@ -641,12 +641,12 @@ acknowledge(struct feed *f, struct stream *s, unsigned peer, const struct wire_a
 		s->blocked_us = 0;
 		p->t = fr->t;
 		p->live = fr->live;
-		if (f->ntombs > 0)
-			feed_collect_tombs(f);
 	}
 	fill_gaps(f, s, peer, a, now_us);
 	if (s == p->tail && s->acked[peer] == s->seq)
 		stream_drop_peer(f, &p->tail, peer);
+	if (f->ntombs > 0)
+		feed_collect_tombs(f);		/* may end streams, this one too */
 }
 
 void
