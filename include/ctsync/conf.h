@@ -111,6 +111,7 @@ struct conf {
 	struct {
 		int		 inject;	/* enum conf_inject */
 		uint32_t	 boot_wait_s;
+		uint32_t	 purge_s;	/* a standby's idle flows that the active lacks go after that */
 	} takeover;
 	struct {
 		uint64_t	 event_buffer;	/* bytes */

@@ -27,7 +27,6 @@
 #include "daemon.h"
 
 #define EXIT_USAGE	2
-#define PURGE_US	60000000
 
 static void
 usage(FILE *f)
@@ -315,7 +314,7 @@ make_node(struct daemon *d)
 	nc->max_bytes = c->limits.memory;
 	nc->max_tombs = c->limits.tombstones;
 	nc->boot_wait_us = (uint64_t)c->takeover.boot_wait_s * 1000000;
-	nc->purge_us = PURGE_US;
+	nc->purge_us = (uint64_t)c->takeover.purge_s * 1000000;
 	nc->liberal = c->kernel.liberal;
 	nc->role = read_role(d);
 	nc->links = d->link_names;

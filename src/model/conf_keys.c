@@ -72,6 +72,7 @@ static const struct conf_key	 takeover_keys[] = {
 	{ "inject", CK_WORD, AT(conf, takeover.inject), .def = CONF_INJECT_COMMIT,
 	    .words = injects },
 	{ "boot_wait_s", CK_U32, AT(conf, takeover.boot_wait_s), .max = 3600, .def = 30 },
+	{ "purge_s", CK_U32, AT(conf, takeover.purge_s), .min = 2, .max = 86400, .def = 60 },
 	{ .name = NULL }
 };
 
