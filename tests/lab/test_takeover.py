@@ -6,7 +6,7 @@ import time
 import pytest
 
 from lab import Traffic, passed, wait_for
-from tools import (SRC_NAT, Background, accepted, configure, count, ctgen, differences, kernel_table,
+from tools import (SRC_NAT, Background, configure, count, ctgen, differences, kernel_table,
                    liberal, log, peer, stats, status_bits, takeover, tcp_flags, wait_equal, wait_holds)
 
 MANY = 200000
@@ -188,9 +188,6 @@ def test_release_leaves_no_zombies(lab):
     fw1, fw2 = lab.fw1, lab.fw2
     for fw in (fw1, fw2):
         configure(fw, takeover_keys="purge_s = 2;")
-    if not accepted(fw1):
-        pytest.skip("this ctsyncd has a fixed interval of a minute")
-    for fw in (fw1, fw2):
         fw.start_ctsyncd()
     fw1.ctsync("takeover")
     ctgen(fw1, "create", "-n", 1000)

@@ -101,11 +101,6 @@ def configure(fw, takeover_keys="", control_keys="", **config):
     return path
 
 
-def accepted(fw):
-    """Does ctsyncd take the configuration that fw has?"""
-    return fw.run(fw.lab.bin("ctsyncd"), "-t", "-c", fw.config, check=False).returncode == 0
-
-
 def log(fw):
     path = fw.lab.run_dir / f"{fw.name}-ctsyncd.log"
     return path.read_text(errors="replace") if path.exists() else ""
