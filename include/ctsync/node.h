@@ -61,6 +61,7 @@ struct node_conf {
 	uint64_t		 boot_wait_us;
 	uint64_t		 purge_us;		/* a standby's flow that the active lacks goes after that */
 	enum node_role		 role;
+	bool			 resume;		/* a takeover was under way before the restart */
 	bool			 liberal;		/* tighten TCP windows again after a takeover */
 };
 
@@ -69,8 +70,11 @@ struct node_ops {
 	struct kernel_port	 kernel;
 	local_filter_fn		*filter;
 	uint32_t		(*wall_s)(void *ctx);
-	/* The role has changed: to be remembered over a restart. */
-	void			(*role)(void *ctx, enum node_role role);
+	/*
+	 * The role has changed: to be remembered over a restart.  Active comes
+	 * twice, first with done false when a takeover begins, then with true.
+	 */
+	void			(*role)(void *ctx, enum node_role role, bool done);
 	/* The takeover or commit that was begun is finished; see node_takeover(). */
 	void			(*taken)(void *ctx);
 };

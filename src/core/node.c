@@ -169,6 +169,7 @@ node_new(const struct node_conf *conf, const struct node_ops *ops, void *ctx, ui
 	n->ops = ops;
 	n->ctx = ctx;
 	n->role = conf->role;
+	n->resume = conf->resume;
 	n->born_us = n->now_us = now_us;
 	n->ring = conf->ring;
 	n->cluster_tag = seal_ring_cluster_tag(conf->ring);
@@ -570,6 +571,11 @@ node_ready(const struct node *n, uint64_t now_us, char reason[NODE_REASON_MAX])
 	char		 why[NODE_REASON_MAX];
 	unsigned	 i;
 
+	if (n->resume) {
+		snprintf(reason, NODE_REASON_MAX, "a takeover was interrupted by a restart; it goes on as "
+		    "soon as the peers' flows are here");
+		return false;
+	}
 	if (n->role == NODE_ACTIVE) {
 		snprintf(reason, NODE_REASON_MAX, "active");
 		return true;

@@ -115,6 +115,9 @@ struct node {
 	bool			 flushing;
 	uint32_t		 flush_h;
 
+	bool			 resume;	/* a takeover was interrupted: to be made when peers are equal */
+	bool			 queued;	/* a takeover waits for a further look to end */
+	enum node_take		 queued_what;
 	unsigned		 follows;	/* further looks at a peer that was alive at the takeover */
 	uint64_t		 follow_us;	/* the next one, 0: none */
 

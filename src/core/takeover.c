@@ -40,6 +40,7 @@ struct take {
 	uint32_t	 jobs;		/* under way */
 	struct kjob	*job;		/* being filled */
 	bool		 was_active;
+	bool		 resumed;	/* makes up for one that was interrupted */
 	bool		 follow;	/* a further look, nobody waits for it */
 	bool		 at_end;	/* all flows were looked at */
 };
@@ -99,21 +100,38 @@ set_role(struct node *n, enum node_role role)
 		return;
 	n->role = role;
 	log_msg(LOG_NOTICE, "role: %s", role == NODE_ACTIVE ? "active" : "standby");
-	n->ops->role(n->ctx, role);
+	n->ops->role(n->ctx, role, role == NODE_STANDBY);
 	for (i = 0; i < n->npeers; i++)
 		if (n->peers[i].epoch != 0)
 			sess_signal(n, &n->peers[i], true);
 }
 
+/* No more flows are looked at; what the kernel has been given comes back. */
+static void
+end_walk(struct node *n)
+{
+	n->take->at_end = true;
+	kjob_free(n->take->job);
+	n->take->job = NULL;
+}
+
 void
 node_takeover(struct node *n, enum node_take what, uint64_t now_us)
 {
-	bool	 was_active = n->role == NODE_ACTIVE;
+	bool	 was_active = n->role == NODE_ACTIVE && !n->resume;
 
 	n->now_us = now_us;
+	if (n->take != NULL && n->take->follow) {
+		/* let it end: its jobs are not to be counted here */
+		end_walk(n);
+		n->queued = true;
+		n->queued_what = what;
+		n->taken.running = true;
+		return;
+	}
 	if (what == NODE_TAKEOVER)
 		set_role(n, NODE_ACTIVE);
-	if (n->take != NULL && !n->take->follow) {
+	if (n->take != NULL) {
 		if (what == NODE_TAKEOVER)
 			n->taken.what = what;
 		return;
@@ -123,12 +141,7 @@ node_takeover(struct node *n, enum node_take what, uint64_t now_us)
 	n->taken.running = true;
 	n->taken.started_us = now_us;
 	describe(n);
-	if (n->take != NULL) {
-		/* a further look is under way: begin anew with its jobs */
-		n->take->follow = n->take->at_end = false;
-		n->take->pass = n->take->peer = 0;
-		n->take->h = FTAB_NIL;
-	} else if ((n->take = calloc(1, sizeof(*n->take))) == NULL) {
+	if ((n->take = calloc(1, sizeof(*n->take))) == NULL) {
 		n->taken.running = false;
 		n->taken.failed = n->taken.failures[0].count = 1;
 		n->taken.failures[0].err = ENOMEM;
@@ -139,6 +152,8 @@ node_takeover(struct node *n, enum node_take what, uint64_t now_us)
 	n->take->was_active = was_active;
 	if (++n->take_seq == 0)
 		n->take_seq = 1;
+	/* only who is being relieved has news for us afterwards */
+	n->follows = was_active ? FOLLOWS : 0;
 	n->follow_us = 0;
 	local_adopting(n->local, true, now_us);
 	log_msg(LOG_NOTICE, "%s begins: %s", what == NODE_TAKEOVER ? "takeover" : "commit",
@@ -323,16 +338,20 @@ static void
 finish(struct node *n)
 {
 	struct node_taken	*k = &n->taken;
-
 	bool			 was_follow = n->take->follow;
 
+	if (n->take->resumed)
+		n->resume = false;
 	take_free(n);
 	if (was_follow) {
 		node_late(n, k->started_us);
 		plan_follow(n);
+		if (n->queued) {
+			n->queued = false;
+			node_takeover(n, n->queued_what, n->now_us);
+		}
 		return;
 	}
-	n->follows = 0;
 	plan_follow(n);
 	k->running = false;
 	k->ended_us = n->now_us;
@@ -343,11 +362,39 @@ finish(struct node *n)
 	    (unsigned long long)((k->ended_us - k->started_us) / 1000), (unsigned long long)k->flows,
 	    (unsigned long long)k->created, (unsigned long long)k->updated,
 	    (unsigned long long)k->ours, (unsigned long long)k->failed);
+	if (n->role == NODE_ACTIVE && !k->aborted)
+		n->ops->role(n->ctx, NODE_ACTIVE, true);
 	if (n->conf.liberal && k->created + k->updated > 0) {
 		n->look = 0;
 		n->look_us = n->now_us + looks_s[0] * 1000000u;
 	}
 	n->ops->taken(n->ctx);
+}
+
+/*
+ * A takeover that ended with the daemon is made again as soon as all peers that
+ * are there have told us their flows, or when nobody comes.
+ */
+static void
+resume(struct node *n)
+{
+	unsigned	 i, there = 0;
+
+	if (!n->resume || n->take != NULL || !local_complete(n->local))
+		return;
+	for (i = 0; i < n->npeers; i++) {
+		if (!sess_up(n, &n->peers[i]))
+			continue;
+		there++;
+		if (!recv_in_sync(n->peers[i].recv, n->now_us))
+			return;
+	}
+	if (there == 0 && n->now_us - n->born_us < n->conf.boot_wait_us)
+		return;
+	log_msg(LOG_WARNING, "the takeover that a restart interrupted is made again");
+	node_takeover(n, NODE_TAKEOVER, n->now_us);
+	if (n->take != NULL)
+		n->take->resumed = true;
 }
 
 bool
@@ -361,6 +408,7 @@ take_run(struct node *n)
 		if (++n->look < LOOKS)
 			n->look_us = n->now_us + (looks_s[n->look] - looks_s[n->look - 1]) * 1000000u;
 	}
+	resume(n);
 	if (n->take == NULL && n->follow_us != 0 && n->now_us >= n->follow_us)
 		follow(n);
 	if (n->take == NULL)
@@ -514,10 +562,9 @@ node_release(struct node *n, uint64_t now_us)
 			log_msg(LOG_WARNING, "a takeover that was under way is given up");
 			n->taken.aborted = true;
 		}
-		n->take->at_end = true;
-		kjob_free(n->take->job);
-		n->take->job = NULL;
+		end_walk(n);
 	}
+	n->resume = false;
 	set_role(n, NODE_STANDBY);
 	purge_begin(n);
 }

@@ -97,7 +97,7 @@ static void
 print_peers(const json_t *peers)
 {
 	static const char *const	 heads[] = {
-		"PEER", "STATE", "ITS FLOWS HERE", "OURS THERE", "FLOWS", "LAG", "ITS LAG",
+		"PEER", "STATE", "ROLE", "ITS FLOWS HERE", "OURS THERE", "FLOWS", "LAG", "ITS LAG",
 		"ACKED", "PENDING", "LINK"
 	};
 	struct table			*t;
@@ -119,6 +119,7 @@ print_peers(const json_t *peers)
 		state = text_str(p, "state", "-");
 		table_cell(t, text_str(p, "node", "-"));
 		table_cell(t, strcmp(state, "lost") == 0 ? "LOST" : state);
+		table_cell(t, text_str(p, "role", "-"));
 		table_cell(t, equality(p, "in_sync", "verified_ms", buf));
 		table_cell(t, equality(p, "peer_in_sync", "peer_verified_ms", buf));
 		table_cell(t, text_member(p, "flows", buf));

@@ -27,6 +27,7 @@
 #include "daemon.h"
 
 #define EXIT_USAGE	2
+#define LOCK_TRIES	20	/* of 100 ms */
 
 static void
 usage(FILE *f)
@@ -54,6 +55,7 @@ lock_runtime(struct daemon *d, uid_t uid, gid_t gid)
 {
 	char		 path[512];
 	struct stat	 st;
+	int		 tries;
 
 	if (mkdir(d->conf->runtime_dir, 0755) < 0 && errno != EEXIST) {
 		log_msg(LOG_ERR, "cannot make the runtime directory %s: %s; create it or set "
@@ -72,7 +74,10 @@ lock_runtime(struct daemon *d, uid_t uid, gid_t gid)
 	}
 	if (geteuid() == 0 && uid != 0 && fchown(d->lock_fd, uid, gid) < 0)
 		log_msg(LOG_WARNING, "cannot give %s to the daemon's user: %s", path, strerror(errno));
-	if (flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+	/* one that was killed may take a moment to give its memory back */
+	for (tries = 0; flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0 && tries < LOCK_TRIES; tries++)
+		usleep(100000);
+	if (tries == LOCK_TRIES) {
 		log_msg(LOG_ERR, "another ctsyncd runs with the runtime directory %s: stop it first "
 		    "(ctsync shutdown), or give this one its own runtime_dir", d->conf->runtime_dir);
 		return -1;
@@ -105,24 +110,29 @@ read_word(const struct daemon *d, const char *name, char word[16], struct timesp
  * since, through the notify script, while nobody listened, then that.
  */
 static enum node_role
-read_role(const struct daemon *d)
+read_role(const struct daemon *d, bool *resume)
 {
 	struct timespec	 t_role = { 0, 0 }, t_want;
 	char		 role[16], want[16];
 	bool		 active;
 
-	active = read_word(d, "role", role, &t_role) && strcmp(role, "active") == 0;
+	*resume = read_word(d, "role", role, &t_role) && strcmp(role, "taking") == 0;
+	active = t_role.tv_sec != 0 && (*resume || strcmp(role, "active") == 0);
 	if (read_word(d, "notify.want", want, &t_want) && (t_want.tv_sec > t_role.tv_sec ||
 	    (t_want.tv_sec == t_role.tv_sec && t_want.tv_nsec > t_role.tv_nsec)))
 		active = strcmp(want, "takeover") == 0;
-	if (active)
+	*resume = *resume && active;
+	if (*resume)
+		log_msg(LOG_WARNING, "role: active; a takeover was under way when ctsyncd ended, it goes on "
+		    "when the peers' flows are here");
+	else if (active)
 		log_msg(LOG_NOTICE, "role: active, as before the restart");
 	return active ? NODE_ACTIVE : NODE_STANDBY;
 }
 
 /* Replaced as a whole, so that a crash leaves the old one or the new one. */
 static void
-on_role(void *ctx, enum node_role role)
+on_role(void *ctx, enum node_role role, bool done)
 {
 	struct daemon	*d = ctx;
 	char		 path[512], tmp[512];
@@ -132,7 +142,8 @@ on_role(void *ctx, enum node_role role)
 	path_in(d, "role", path);
 	path_in(d, "role.new", tmp);
 	f = fopen(tmp, "we");
-	ok = f != NULL && fputs(role == NODE_ACTIVE ? "active\n" : "standby\n", f) >= 0;
+	ok = f != NULL && fputs(role == NODE_STANDBY ? "standby\n" : done ? "active\n" :
+	    "taking\n", f) >= 0;
 	if (f != NULL && fclose(f) != 0)
 		ok = false;
 	if (!ok || rename(tmp, path) < 0)
@@ -316,7 +327,7 @@ make_node(struct daemon *d)
 	nc->boot_wait_us = (uint64_t)c->takeover.boot_wait_s * 1000000;
 	nc->purge_us = (uint64_t)c->takeover.purge_s * 1000000;
 	nc->liberal = c->kernel.liberal;
-	nc->role = read_role(d);
+	nc->role = read_role(d, &nc->resume);
 	nc->links = d->link_names;
 	nc->datagram_bytes = NODE_DATAGRAM_MAX;
 	for (i = 0; i < c->nlinks; i++)

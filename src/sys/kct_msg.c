@@ -578,7 +578,13 @@ kct_build_update(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f, u
 	if (f->has & FLOW_HAS_MARK)
 		p = put_be32(p, CTA_MARK, f->mark);
 	if (f->proto == IPPROTO_TCP && (mask | liberal | (f->has & FLOW_HAS_TCP_STATE)) != 0)
-		p = put_tcp(p, f, f->has, mask | liberal, liberal);
+		/*
+		 * MAXACK_SET says that the kernel knows the windows.  What it
+		 * knows of an entry that others brought forward meanwhile is
+		 * stale: it has to see them again before it may be strict.
+		 */
+		p = put_tcp(p, f, f->has, mask | liberal | (liberal ? FLOW_TF_MAXACK_SET : 0),
+		    liberal);
 	return finish(buf, p);
 }
 

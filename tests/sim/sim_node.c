@@ -390,8 +390,9 @@ port_wall(void *ctx)
 }
 
 static void
-port_role(void *ctx, enum node_role role)
+port_role(void *ctx, enum node_role role, bool done)
 {
+	(void)done;
 	((struct vnode *)ctx)->role = role;
 }
 
