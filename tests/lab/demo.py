@@ -29,6 +29,8 @@ def parse_arguments(argv):
                         help="TCP connections (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5, metavar="S",
                         help="let it run S seconds before and after the failover (default: %(default)s)")
+    parser.add_argument("--detection", type=float, default=1, metavar="S",
+                        help="time until the death of the active is noticed (1)")
     parser.add_argument("--inject", choices=("commit", "mirror"), default="commit",
                         help="how ctsyncd brings flows into the kernel (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write all results to FILE")
@@ -49,19 +51,27 @@ def say(text):
 
 # -- one round ------------------------------------------------------------
 
-def fail_over(lab, backend):
-    """Kill fw1 without warning and let fw2 continue; how long each step took."""
+def fail_over(lab, backend, detection):
+    """Kill fw1 without warning and let fw2 continue; how long each step took.
+
+    It takes time until somebody notices that fw1 is dead (VRRP: some seconds).  Both ends
+    retransmit meanwhile, so that old data comes first through fw2, which is what strict
+    tracking of windows does not survive.
+    """
     began = time.monotonic()
     lab.fw1.kill()
     dead = time.monotonic()
+    time.sleep(detection)
+    noticed = time.monotonic()
     report = backend.takeover(lab.fw2)
     taken = time.monotonic()
     lab.fw2.take_addresses()
     moved = time.monotonic()
     say(f"  fw2: {report}")
-    steps = {"kill_ms": dead - began, "takeover_ms": taken - dead, "addresses_ms": moved - taken}
+    steps = {"kill_ms": dead - began, "notice_ms": noticed - dead, "takeover_ms": taken - noticed,
+             "addresses_ms": moved - taken}
     steps = {name: round(value * 1000) for name, value in steps.items()}
-    say("  fw1 dead after {kill_ms} ms, takeover {takeover_ms} ms, "
+    say("  fw1 dead after {kill_ms} ms, noticed after {notice_ms} ms, takeover {takeover_ms} ms, "
         "addresses moved {addresses_ms} ms".format(**steps))
     return steps
 
@@ -86,7 +96,7 @@ def one_round(options, backend):
         backend.wait_ready(lab)
         steps = None
         if not options.no_failover:
-            steps = fail_over(lab, backend)
+            steps = fail_over(lab, backend, options.detection)
         let_run(options.seconds, f"traffic through {'fw1' if options.no_failover else 'fw2'}")
         if not traffic.running():
             raise LabError("the traffic program ended early")
