@@ -209,8 +209,8 @@ uint64_t	 node_link_rejected(const struct node *n, unsigned link);
 /* "bad_tag", ...: names for counters, static. */
 const char	*node_reject_name(enum node_reject why);
 uint32_t	 node_remote_flows(const struct node *n);
-/* Flows that are tracked liberally since a takeover, as of the last look; and whether looks go on. */
-uint32_t	 node_liberal(const struct node *n, bool *looking);
+/* Flows that are tracked liberally since a takeover, as of the last look. */
+uint32_t	 node_liberal(const struct node *n);
 uint64_t	 node_purged(const struct node *n);
 uint64_t	 node_epoch(const struct node *n);
 

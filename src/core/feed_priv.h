@@ -33,7 +33,6 @@ struct flist {
 
 struct frame {
 	uint16_t	 len;
-	bool		 data;		/* holds FLOW or GONE records */
 	uint64_t	 sent_us;	/* last time */
 	struct wire_pos	 live, t;	/* positions of the receiver after it */
 };

@@ -363,12 +363,11 @@ advance_t(struct stream *s)
 
 /* Number, keep and send the frame in w. */
 static void
-frame_done(struct feed *f, struct stream *s, const struct wbuf *w, uint64_t now_us, bool data)
+frame_done(struct feed *f, struct stream *s, const struct wbuf *w, uint64_t now_us)
 {
 	struct frame	*fr = frame_at(f, s, s->seq);
 
 	fr->len = (uint16_t)w->len;
-	fr->data = data;
 	fr->sent_us = now_us;
 	fr->live = s->backfilling ? s->b : s->live;
 	fr->t = s->t;
@@ -414,7 +413,7 @@ build_start(struct feed *f, struct stream *s, uint64_t now_us)
 	st.j = s->j;
 	wire_put_start(&w, &st);
 	put_positions(f, s, &w);
-	frame_done(f, s, &w, now_us, false);
+	frame_done(f, s, &w, now_us);
 }
 
 /*
@@ -512,15 +511,12 @@ static void
 build_frame(struct feed *f, struct stream *s, uint64_t now_us)
 {
 	uint64_t	 since = pending_since(f);
-	bool		 shared = s == f->main, data;
+	bool		 shared = s == f->main;
 	struct wbuf	 w;
-	size_t		 head;
 
 	frame_begin(f, s, &w);
 	f->ops->trailer(f->ctx, s->peers, since == 0 ? 0 : age_us(now_us, since), &w);
-	head = w.len;
 	take_records(f, s, &w);
-	data = w.len > head;
 	s->backfilling = s->backfilling && !pos_reached(&s->b, &s->j);
 	advance_t(s);
 	put_positions(f, s, &w);
@@ -528,7 +524,7 @@ build_frame(struct feed *f, struct stream *s, uint64_t now_us)
 		wire_put_digest(&w, &f->digest);
 	maybe_horizon(f, s, &w);
 	maybe_join(f, s, &w);
-	frame_done(f, s, &w, now_us, data);
+	frame_done(f, s, &w, now_us);
 }
 
 /* --- requests and acknowledgements ---------------------------------------------- */

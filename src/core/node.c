@@ -447,7 +447,7 @@ node_link_healthy(const struct node *n, unsigned link, uint64_t now_us)
 
 /* One reason why a peer's copy here is not known to be equal. */
 static const char *
-why_not(const struct node *n, const struct peer *p, uint64_t now_us)
+why_not(const struct peer *p, uint64_t now_us)
 {
 	if (p->rx_us == 0)
 		return "never seen";
@@ -469,7 +469,6 @@ why_not(const struct node *n, const struct peer *p, uint64_t now_us)
 		return "it lost kernel events and reads its kernel again";
 	if (recv_verified_us(p->recv) == 0)
 		return "not verified yet";
-	(void)n;
 	return recv_in_sync(p->recv, now_us) ? NULL : "the last proof is too old";
 }
 
@@ -515,7 +514,7 @@ node_peer(const struct node *n, unsigned i, uint64_t now_us, struct node_peer_in
 	memset(info, 0, sizeof(*info));
 	info->name = p->name;
 	info->state = peer_state(p, now_us);
-	info->why = why_not(n, p, now_us);
+	info->why = why_not(p, now_us);
 	info->in_sync = info->why == NULL;
 	info->verified_ms = v == 0 ? -1 : (int64_t)((now_us - v) / 1000);
 	info->lag_ms = lag == WIRE_NEVER ? -1 : lag / 1000.0;
@@ -533,7 +532,7 @@ node_peer(const struct node *n, unsigned i, uint64_t now_us, struct node_peer_in
 static bool
 peer_ready(const struct node *n, const struct peer *p, uint64_t now_us, char *reason)
 {
-	const char	*why = why_not(n, p, now_us);
+	const char	*why = why_not(p, now_us);
 
 	if (why == NULL) {
 		snprintf(reason, NODE_REASON_MAX, "equal to %s as of %llu ms ago", p->name,

@@ -349,6 +349,8 @@ finish(struct node *n)
 		if (n->queued) {
 			n->queued = false;
 			node_takeover(n, n->queued_what, n->now_us);
+			if (!n->taken.running)
+				n->ops->taken(n->ctx);	/* it failed at once; somebody waits */
 		}
 		return;
 	}
@@ -540,9 +542,8 @@ take_dump_end(struct node *n)
 }
 
 uint32_t
-node_liberal(const struct node *n, bool *looking)
+node_liberal(const struct node *n)
 {
-	*looking = n->look_us != 0;
 	return n->liberal;
 }
 

@@ -101,7 +101,6 @@ static json_t *
 kernel_json(struct daemon *d)
 {
 	const struct kct_event_stats	*e = kct_event_stats(d->reader);
-	bool				 looking;
 	json_t				*j = json_object();
 
 	set(j, "events", num(e->by_type[0] + e->by_type[1] + e->by_type[2]));
@@ -109,7 +108,7 @@ kernel_json(struct daemon *d)
 	set(j, "resyncs", num(local_stats(node_local(d->node))->dumps));
 	set(j, "count", sysctl_json("count"));
 	set(j, "max", sysctl_json("max"));
-	set(j, "liberal", num(node_liberal(d->node, &looking)));
+	set(j, "liberal", num(node_liberal(d->node)));
 	return j;
 }
 
@@ -302,13 +301,12 @@ state_stats(struct daemon *d)
 {
 	json_t		*j = json_object(), *f = json_object(), *r = json_object();
 	char		 reason[NODE_REASON_MAX], name[64];
-	bool		 looking;
 	unsigned	 i;
 
 	set(j, "uptime_seconds", num((now_us(d) - d->started_us) / 1000000));
 	set(j, "active", num(node_role(d->node) == NODE_ACTIVE));
 	set(j, "ready", num(node_ready(d->node, now_us(d), reason)));
-	set(j, "liberal_flows", num(node_liberal(d->node, &looking)));
+	set(j, "liberal_flows", num(node_liberal(d->node)));
 	set(j, "local", feed_json(node_feed(d->node)));
 	set(j, "kernel", kernel_stats(d));
 	for (i = 0; i < REPL_VERDICTS; i++) {
