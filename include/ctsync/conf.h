@@ -119,6 +119,10 @@ struct conf {
 		bool		 liberal;	/* be liberal about TCP windows until relearned */
 	} kernel;
 	struct {
+		uint32_t	 hold_ms;	/* flows without reply are told so late; 0: at once */
+		uint32_t	 scrub_s;	/* a lap over remote tables in memory; 0: none */
+	} replication;
+	struct {
 		uint32_t	 flows;
 		uint32_t	 tombstones;
 		uint64_t	 memory;	/* bytes; 0: no limit of its own */

@@ -24,7 +24,10 @@
 #define FEED_RING_FRAMES	1024	/* frames kept, and the most in flight */
 #define FEED_LINGER_US		4000	/* longest wait for a frame to fill */
 #define FEED_BEAT_US		100000	/* a frame at least this often on each stream */
-#define FEED_TRAILER_MAX	(12 + 27 * 8)	/* bytes of DOUBT and ECHOED records a frame */
+#define FEED_TRAILER_MAX	(16 + 31 * 8)	/* bytes of DOUBT and ECHOED records a frame */
+
+#define FEED_WINDOW_MIN		64	/* frames in flight that any link is good for */
+#define FEED_HOLD		2	/* instead of a lane: hold back if it is new */
 
 struct feed;
 
@@ -53,6 +56,7 @@ struct feed_conf {
 	uint32_t		 max_flows;
 	uint64_t		 max_bytes;
 	uint32_t		 max_tombs;	/* tombstones kept at most */
+	uint64_t		 hold_us;	/* for FEED_HOLD; 0: such flows go to lane 1 at once */
 	uint32_t		 frame_bytes;	/* plaintext of a frame at most */
 	uint32_t		 ring_frames;	/* 0: FEED_RING_FRAMES */
 };
@@ -64,6 +68,9 @@ struct feed_stats {
 	uint64_t	 backfilled;	/* emitted, backfill */
 	uint64_t	 merged;	/* changes that joined one not yet emitted */
 	uint64_t	 unborn;	/* flows that ended without ever having been emitted */
+	uint64_t	 checks;	/* sums of buckets told */
+	uint64_t	 mends;		/* repairs of buckets served */
+	uint64_t	 retold;	/* records of these */
 	uint64_t	 requests;	/* streams started */
 	uint64_t	 full_syncs;	/* of these with a new generation */
 	uint64_t	 restarts;	/* streams ended by the sender */
@@ -86,7 +93,9 @@ bool		 feed_live(const struct feed *f, uint32_t h);
 uint32_t	 feed_next(const struct feed *f, uint32_t h);
 
 /*
- * The flow with that body is now so.  lane is 0 or 1; a flow never moves back
+ * The flow with that body is now so.  lane is 0, 1 or FEED_HOLD: a flow that is
+ * new and was never told stays unknown to the peers for hold_us, or until it is
+ * put into a lane; for others FEED_HOLD is 1.  A flow never moves back
  * from lane 0.  If nothing but the timeout differs from what the table holds,
  * the timeout is taken and no change is recorded.  *h gets the handle.
  * 1 if it is a change, 0 if not; -ENOSPC, -ENOMEM: not taken (no room, or too long
@@ -122,7 +131,11 @@ void		 feed_set_complete(struct feed *f);
 uint32_t	 feed_flows(const struct feed *f);	/* live ones */
 uint32_t	 feed_tombs(const struct feed *f);
 uint64_t	 feed_version(const struct feed *f);
-/* Version of an entry's last change. */
+/* Release what was held back long enough (feed_run() does), or all. */
+void		 feed_release(struct feed *f, uint64_t now_us, bool all);
+/* Flows that are held back: they have no version and do not count in any digest. */
+uint32_t	 feed_held(const struct feed *f);
+/* Version of an entry's last change, UINT64_MAX if it is held back. */
 uint64_t	 feed_version_of(const struct feed *f, uint32_t h);
 /* Version up to which the shared stream has emitted each lane. */
 struct wire_pos	 feed_emitted(const struct feed *f);
@@ -137,6 +150,15 @@ void		 feed_request(struct feed *f, unsigned peer, const struct wire_request *q,
 		    uint64_t now_us);
 /* A peer acknowledges; gaps are sent again. */
 void		 feed_ack(struct feed *f, unsigned peer, const struct wire_ack *a, uint64_t now_us);
+/*
+ * A peer on the shared stream asks for the sums of its buckets, or for the flows
+ * of some of them.  Nonces ascend; repeated ones do no harm.  One peer is
+ * served at a time; others are to ask again.
+ */
+void		 feed_check(struct feed *f, unsigned peer, const struct wire_check *c);
+void		 feed_mend(struct feed *f, unsigned peer, const struct wire_mend *m);
+/* Node id of a peer, for records that are addressed to it. */
+void		 feed_set_peer_id(struct feed *f, unsigned peer, uint64_t id);
 /* The peer is gone: no stream, but what it may need is kept. */
 void		 feed_leave(struct feed *f, unsigned peer);
 /* The peer has restarted: the same, and its nonces begin anew. */

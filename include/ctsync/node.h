@@ -59,6 +59,8 @@ struct node_conf {
 	uint32_t		 datagram_bytes;	/* longest one that every link carries */
 	struct wire_boot	 boot;
 	uint64_t		 boot_wait_us;
+	uint64_t		 hold_us;	/* a flow without reply is held back; 0: not */
+	uint64_t		 scrub_us;	/* a lap over each remote table; 0: none */
 	uint64_t		 purge_us;		/* a standby's flow that the active lacks goes after that */
 	enum node_role		 role;
 	bool			 resume;		/* a takeover was under way before the restart */
@@ -182,13 +184,15 @@ struct node_peer_info {
 	enum node_peer_state	 state;
 	bool			 in_sync;
 	int64_t			 verified_ms;		/* -1: never */
-	double			 lag_ms;		/* negative: unknown */
+	bool			 lagged;		/* lag is valid */
+	struct hist_summary	 lag;			/* us, of changes of the peer */
 	bool			 active;		/* its role, as last told */
 	bool			 reported;		/* peer_ fields are valid */
 	bool			 peer_in_sync;
 	bool			 peer_full;
 	int64_t			 peer_verified_ms;
-	double			 peer_lag_ms;
+	bool			 peer_lagged;		/* peer_lag is valid; it has no count */
+	struct hist_summary	 peer_lag;
 	uint32_t		 peer_holds;		/* our flows that it holds */
 	uint32_t		 flows;			/* of it that we hold */
 	uint64_t		 acked;

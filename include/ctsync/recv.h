@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "ctsync/ftab.h"
+#include "ctsync/hist.h"
 #include "ctsync/wire.h"
 
 #define RECV_REORDER	1024	/* frames that wait for an earlier one, at most */
@@ -22,11 +23,25 @@
 
 struct recv;
 
+/* What was wrong with an entry. */
+enum recv_wrong {
+	RECV_LACKED,		/* we did not have it */
+	RECV_CHANGED,		/* we had it with other contents */
+	RECV_EXTRA		/* the peer does not have it */
+};
+
 struct recv_conf {
 	struct sipkey	 table_key;
 	uint32_t	 max_flows;
 	uint64_t	 max_bytes;
-	uint64_t	 my_id, my_epoch;	/* ECHOED records for these are ours */
+	uint64_t	 my_id, my_epoch;	/* records for these are ours */
+	uint64_t	 scrub_us;		/* a lap of the scrub; 0: none */
+	/*
+	 * A repair has put an entry right.  body: as we had it, of one that we
+	 * lacked as the peer has it; valid during the call.  NULL: not wanted.
+	 */
+	void		(*wrong)(void *ctx, enum recv_wrong what, const uint8_t *body, size_t len);
+	void		*ctx;
 };
 
 struct recv_stats {
@@ -41,6 +56,11 @@ struct recv_stats {
 	uint64_t	 no_room;
 	uint64_t	 compared;		/* digests that were equal */
 	uint64_t	 differed;
+	uint64_t	 repairs;		/* of buckets, finished */
+	uint64_t	 repaired;		/* entries put right by them */
+	uint64_t	 escalated;		/* differences that took a new generation */
+	uint64_t	 scrubbed;		/* entries hashed again */
+	uint64_t	 rotten;		/* of these with another hash than before */
 	uint64_t	 swept;
 	uint64_t	 requests;
 	uint64_t	 generations;
@@ -77,6 +97,9 @@ uint64_t	 recv_ack_due_us(const struct recv *r);
 unsigned	 recv_acks(struct recv *r, struct wire_ack a[2]);
 /* Fill in the request that is open; false if none is.  To be repeated until it returns false. */
 bool		 recv_request(struct recv *r, struct wire_request *q, uint64_t now_us);
+/* The same for what a repair asks for. */
+bool		 recv_check(const struct recv *r, struct wire_check *c);
+bool		 recv_mend(const struct recv *r, struct wire_mend *m);
 /* To be called now and then while the peer is up: a stream without frames is asked for again. */
 void		 recv_silence(struct recv *r, uint64_t now_us);
 
@@ -91,9 +114,22 @@ void		 recv_lease(struct recv *r, uint64_t until_us);
  */
 bool		 recv_run(struct recv *r, unsigned n, uint64_t now_us);
 
+enum recv_verdict {
+	RECV_VERIFY_NONE,	/* never asked for */
+	RECV_VERIFY_SCRUB,	/* every entry is hashed again */
+	RECV_VERIFY_COMPARE,	/* for a comparison after that, and a repair if it fails */
+	RECV_VERIFY_EQUAL,
+	RECV_VERIFY_DIFFERENT,	/* and put right by now; conf.wrong told what it was */
+	RECV_VERIFY_UNKNOWN	/* there was no comparison in time */
+};
+
+/* Compare every entry with the peer now; recv_run() does it, 15 s at most. */
+void		 recv_verify(struct recv *r, uint64_t now_us);
+enum recv_verdict recv_verified(const struct recv *r);
+
 /*
- * The remote table, to read; touched_s and flags of an entry's meta data are
- * the caller's, and zero whenever the peer told us of the flow.
+ * The remote table, to read; touched_s and the lower seven flags of an entry's
+ * meta data are the caller's, and zero whenever the peer told us of the flow.
  */
 struct ftab	*recv_table(const struct recv *r);
 uint64_t	 recv_bytes(const struct recv *r);
@@ -107,8 +143,14 @@ bool		 recv_in_sync(const struct recv *r, uint64_t now_us);
 uint64_t	 recv_verified_us(const struct recv *r);
 /* Does the last thing known (proof, difference, doubt) speak for equality? */
 bool		 recv_was_equal(const struct recv *r);
-/* Lag of the last frame with changes, in microseconds, WIRE_NEVER if none came. */
-uint32_t	 recv_lag_us(const struct recv *r);
+/*
+ * From the peer's kernel to our table, in microseconds (doc/wire.md, section 6).
+ * False if no changes came yet.
+ */
+bool		 recv_lag(const struct recv *r, struct hist_summary *s);
+/* Is a difference being repaired?  And: did nothing help? */
+bool		 recv_mending(const struct recv *r);
+bool		 recv_persistent(const struct recv *r);
 /* Flows that the peer says it has told us. */
 uint32_t	 recv_peer_flows(const struct recv *r);
 uint8_t		 recv_doubt(const struct recv *r);

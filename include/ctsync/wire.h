@@ -39,12 +39,17 @@ enum wire_kind {
 	WIRE_DIGEST = 0x88,
 	WIRE_DOUBT = 0x09,
 	WIRE_ECHOED = 0x0a,
+	WIRE_SNAP = 0x0b,
+	WIRE_SUMS = 0x0c,
+	WIRE_RETELL = 0x0d,
 	/* signals */
 	WIRE_PROBE = 0x21,
 	WIRE_ACK = 0x22,
 	WIRE_REQUEST = 0x23,
 	WIRE_RESTART = 0x24,
 	WIRE_REPORT = 0x25,
+	WIRE_CHECK = 0x27,
+	WIRE_MEND = 0x28,
 	/* hellos; DST in signals too */
 	WIRE_VERSIONS = 0xc0,
 	WIRE_NAME = 0xc1,
@@ -92,6 +97,7 @@ struct wire_doubt {
 	uint32_t	 kernel_us;	/* age of what is known of the kernel */
 	uint32_t	 pending_us;	/* age of the oldest change not emitted before */
 	uint8_t		 flags;
+	uint32_t	 clock_us;	/* the sender's, low 32 bits, when the frame was built */
 };
 
 struct wire_dst {
@@ -100,6 +106,37 @@ struct wire_dst {
 
 struct wire_echoed {
 	uint64_t	 id, epoch, stamp;
+	uint32_t	 held_us;	/* from the receipt of the stamp to the building of the frame */
+};
+
+/* Buckets: the top bits of a keyed hash of the key. */
+#define WIRE_BUCKET_BITS	10
+#define WIRE_BUCKETS		(1u << WIRE_BUCKET_BITS)
+#define WIRE_BUCKET_MAP		(WIRE_BUCKETS / 8)
+#define WIRE_SUMS_MAX		128	/* sums in a record */
+
+/* Of a node that asked, by the nonce of its asking. */
+struct wire_snap {
+	uint64_t	 id, nonce;
+};
+
+struct wire_sums {
+	struct wire_snap of;
+	uint16_t	 first;		/* bucket */
+	uint16_t	 n;
+	uint64_t	 sum[WIRE_SUMS_MAX];
+};
+
+enum wire_retell_what {
+	WIRE_RETELL_BEGIN = 1,
+	WIRE_RETELL_TOLD,	/* the FLOW records that follow are told again */
+	WIRE_RETELL_NEWS,	/* those that follow are news */
+	WIRE_RETELL_END
+};
+
+struct wire_retell {
+	struct wire_snap of;
+	uint8_t		 what;		/* enum wire_retell_what */
 };
 
 struct wire_join {
@@ -127,6 +164,16 @@ struct wire_request {
 	uint8_t		 flags;
 };
 
+struct wire_check {
+	uint64_t	 nonce;
+	uint32_t	 stream;
+};
+
+struct wire_mend {
+	struct wire_check of;
+	uint8_t		 map[WIRE_BUCKET_MAP];	/* bucket n: bit n % 8 of byte n / 8 */
+};
+
 #define WIRE_REPORT_IN_SYNC	0x01u
 #define WIRE_REPORT_FULL	0x02u
 
@@ -134,7 +181,7 @@ struct wire_report {
 	uint64_t	 stamp;
 	uint8_t		 flags;
 	uint32_t	 verified_ms;
-	uint32_t	 lag_us;
+	uint32_t	 lag_us, lag_p99_us, lag_max_us;	/* median, 99th percentile, greatest */
 	uint32_t	 flows;
 };
 
@@ -168,6 +215,11 @@ void	wire_put_join(struct wbuf *w, const struct wire_join *j);
 void	wire_put_digest(struct wbuf *w, const struct wire_digest *d);
 void	wire_put_doubt(struct wbuf *w, const struct wire_doubt *d);
 void	wire_put_echoed(struct wbuf *w, const struct wire_echoed *e);
+void	wire_put_snap(struct wbuf *w, const struct wire_snap *s);
+void	wire_put_sums(struct wbuf *w, const struct wire_sums *s);
+void	wire_put_retell(struct wbuf *w, const struct wire_retell *t);
+void	wire_put_check(struct wbuf *w, const struct wire_check *c);
+void	wire_put_mend(struct wbuf *w, const struct wire_mend *m);
 void	wire_put_dst(struct wbuf *w, const struct wire_dst *d);
 void	wire_put_probe(struct wbuf *w, uint8_t flags);
 void	wire_put_ack(struct wbuf *w, const struct wire_ack *a);
@@ -185,6 +237,8 @@ void	wire_put_bytes(struct wbuf *w, uint8_t kind, const void *p, size_t n);
 #define WIRE_HORIZON_SIZE	(WIRE_RECORD_HEAD + 8)
 #define WIRE_JOIN_SIZE		(WIRE_RECORD_HEAD + 12)
 #define WIRE_DIGEST_SIZE	(WIRE_RECORD_HEAD + 12)
+#define WIRE_SNAP_SIZE		(WIRE_RECORD_HEAD + 16)
+#define WIRE_RETELL_SIZE	(WIRE_RECORD_HEAD + 17)
 
 /*
  * The next record: true and its kind and body, false at the end or when what
@@ -212,6 +266,11 @@ bool	wire_get_join(struct rbuf *r, struct wire_join *j);
 bool	wire_get_digest(struct rbuf *r, struct wire_digest *d);
 bool	wire_get_doubt(struct rbuf *r, struct wire_doubt *d);
 bool	wire_get_echoed(struct rbuf *r, struct wire_echoed *e);
+bool	wire_get_snap(struct rbuf *r, struct wire_snap *s);
+bool	wire_get_sums(struct rbuf *r, struct wire_sums *s);
+bool	wire_get_retell(struct rbuf *r, struct wire_retell *t);
+bool	wire_get_check(struct rbuf *r, struct wire_check *c);
+bool	wire_get_mend(struct rbuf *r, struct wire_mend *m);
 bool	wire_get_dst(struct rbuf *r, struct wire_dst *d);
 bool	wire_get_u8(struct rbuf *r, uint8_t *v);
 bool	wire_get_ack(struct rbuf *r, struct wire_ack *a);

@@ -104,6 +104,57 @@ list_append(struct feed *f, uint32_t h, unsigned lane, uint64_t now_us)
 	feed_cursors_tail(f, lane, h);
 }
 
+static void
+hold_remove(struct feed *f, uint32_t h)
+{
+	struct fent	*e = fent(f, h);
+
+	if (!(e->flags & FE_HELD))
+		return;
+	if (e->prev != FTAB_NIL)
+		fent(f, e->prev)->next = e->next;
+	else
+		f->held.head = e->next;
+	if (e->next != FTAB_NIL)
+		fent(f, e->next)->prev = e->prev;
+	else
+		f->held.tail = e->prev;
+	f->nheld--;
+	e->flags &= (uint8_t)~FE_HELD;
+}
+
+/* Unknown to everybody until a reply comes or time passes. */
+static void
+hold(struct feed *f, uint32_t h, uint64_t now_us)
+{
+	struct fent	*e = fent(f, h);
+
+	if (e->flags & FE_HELD)
+		return;
+	e->version = now_us + f->conf.hold_us;
+	e->lane = 1;
+	e->flags |= FE_HELD;
+	e->prev = f->held.tail;
+	e->next = FTAB_NIL;
+	if (e->prev != FTAB_NIL)
+		fent(f, e->prev)->next = h;
+	else
+		f->held.head = h;
+	f->held.tail = h;
+	f->nheld++;
+}
+
+void
+feed_release(struct feed *f, uint64_t now_us, bool all)
+{
+	uint32_t	 h;
+
+	while ((h = f->held.head) != FTAB_NIL && (all || fent(f, h)->version <= now_us)) {
+		hold_remove(f, h);
+		list_append(f, h, 1, now_us);
+	}
+}
+
 /*
  * The content of h has changed.  A version that nobody was told of is reused
  * in place; a final one stays what it was, and the entry moves to the tail.
@@ -114,9 +165,16 @@ changed(struct feed *f, uint32_t h, unsigned lane, uint64_t now_us)
 	struct fent	*e = fent(f, h);
 
 	if (!(e->flags & FE_LISTED)) {
-		list_append(f, h, lane, now_us);
+		if (lane == FEED_HOLD && f->conf.hold_us > 0 && !(e->flags & FE_EMITTED)) {
+			hold(f, h, now_us);
+			return;
+		}
+		hold_remove(f, h);
+		list_append(f, h, lane == FEED_HOLD ? 1 : lane, now_us);
 		return;
 	}
+	if (lane == FEED_HOLD)
+		lane = 1;
 	if (e->lane == 0)
 		lane = 0;		/* never back */
 	if (e->lane == lane && e->version > f->hi.v[lane]) {
@@ -183,7 +241,9 @@ drop_entry(struct feed *f, uint32_t h)
 	struct ftab_meta	*m = ftab_meta(f->tab, h);
 
 	list_remove(f, h);
+	hold_remove(f, h);
 	if (e->flags & FE_STREAMED) {
+		fmend_account(f, h, 0 - m->digest);
 		f->digest.sum -= m->digest;
 		f->digest.flows--;
 	}
@@ -336,7 +396,8 @@ feed_prefetch_body(const struct feed *f, uint32_t h)
 void
 feed_touch(struct feed *f, uint32_t h, uint64_t now_us)
 {
-	changed(f, h, fent(f, h)->lane, now_us);
+	if (!(fent(f, h)->flags & FE_HELD))
+		changed(f, h, fent(f, h)->lane, now_us);
 }
 
 void
@@ -373,6 +434,7 @@ feed_mark_emitted(struct feed *f, uint32_t h, bool shared)
 	if (!shared)
 		return;
 	if (e->flags & FE_STREAMED) {
+		fmend_account(f, h, 0 - m->digest);
 		f->digest.sum -= m->digest;
 		f->digest.flows--;
 		e->flags &= (uint8_t)~FE_STREAMED;
@@ -382,6 +444,7 @@ feed_mark_emitted(struct feed *f, uint32_t h, bool shared)
 		return;
 	body = ftab_body(f->tab, h, &len);
 	m->digest = siphash13(&f->conf.digest_key, body, len);
+	fmend_account(f, h, m->digest);
 	f->digest.sum += m->digest;
 	f->digest.flows++;
 	e->flags |= FE_STREAMED;
@@ -453,7 +516,13 @@ feed_version(const struct feed *f)
 uint64_t
 feed_version_of(const struct feed *f, uint32_t h)
 {
-	return fent(f, h)->version;
+	return fent(f, h)->flags & FE_HELD ? UINT64_MAX : fent(f, h)->version;
+}
+
+uint32_t
+feed_held(const struct feed *f)
+{
+	return f->nheld;
 }
 
 struct wire_pos

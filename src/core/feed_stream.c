@@ -17,8 +17,12 @@
 #define RTO_MIN_US		40000u
 #define RTO_MAX_US		1000000u
 #define RESEND_GUARD_US		5000u	/* a frame is not sent again sooner */
+#define RESEND_GUARD_MAX_US	200000u
+#define QUEUE_US		50000u	/* a transfer may take so much longer than the least */
+#define LEAST_WINDOW_US		10000000u
 #define RESEND_BURST		64u
 #define LAGGARD_US		100000u
+#define RELAXED_US		100000u	/* not full for so long: it was not blocked */
 #define RESTART_US		100000u
 #define LANE1_SHARE		10u	/* each n-th frame begins with lane 1 */
 #define BACKFILL_SHARE		4u	/* each n-th frame begins with backfill */
@@ -83,6 +87,65 @@ first_above(const struct feed *f, unsigned lane, uint64_t v)
 	return found;
 }
 
+/* --- pace ------------------------------------------------------------------ */
+
+/* What is in flight has to be in the ring. */
+static uint32_t
+window_max(const struct feed *f)
+{
+	return f->conf.ring_frames;
+}
+
+static uint32_t
+least_transfer_us(const struct stream *s)
+{
+	return s->least_us[0] < s->least_us[1] ? s->least_us[0] : s->least_us[1];
+}
+
+/* A frame that was sent once has been acknowledged after us. */
+static void
+note_transfer(struct stream *s, uint32_t us, uint64_t now_us)
+{
+	if (now_us - s->least_at_us >= LEAST_WINDOW_US) {
+		s->least_at_us = now_us;
+		s->least_us[1] = s->least_us[0];
+		s->least_us[0] = us;
+	}
+	if (us < s->least_us[0])
+		s->least_us[0] = us;
+	s->rtt_us = s->rtt_us == 0 ? us : (uint32_t)(((uint64_t)s->rtt_us * 7 + us) / 8);
+}
+
+/*
+ * The window follows the delay, not the loss: what waits in a queue on the way
+ * is late, what is lost is simply sent again.
+ */
+static void
+adjust_window(const struct feed *f, struct stream *s, uint32_t us, uint64_t acked,
+    uint64_t now_us)
+{
+	uint32_t	 min = window_max(f) < FEED_WINDOW_MIN ? window_max(f) : FEED_WINDOW_MIN;
+
+	note_transfer(s, us, now_us);
+	if (us - least_transfer_us(s) <= QUEUE_US) {
+		s->window = s->window + acked < window_max(f) ? s->window + (uint32_t)acked :
+		    window_max(f);
+		return;
+	}
+	if (now_us - s->shrunk_us < s->rtt_us)
+		return;
+	s->shrunk_us = now_us;
+	s->window = s->window - s->window / 8 > min ? s->window - s->window / 8 : min;
+}
+
+static uint64_t
+resend_guard_us(const struct stream *s)
+{
+	if (s->rtt_us < RESEND_GUARD_US)
+		return RESEND_GUARD_US;
+	return s->rtt_us < RESEND_GUARD_MAX_US ? s->rtt_us : RESEND_GUARD_MAX_US;
+}
+
 /* --- streams --------------------------------------------------------------- */
 
 static void
@@ -119,6 +182,8 @@ stream_new(struct feed *f)
 	}
 	s->id = ++f->stream_ids;
 	s->rto_us = RTO_MIN_US;
+	s->window = window_max(f) < FEED_WINDOW_MIN ? window_max(f) : FEED_WINDOW_MIN;
+	s->least_us[0] = s->least_us[1] = UINT32_MAX;
 	f->streams[f->nstreams++] = s;
 	return s;
 }
@@ -163,6 +228,7 @@ stream_drop_peer(struct feed *f, struct stream **sp, unsigned peer)
 void
 feed_leave(struct feed *f, unsigned peer)
 {
+	fmend_leave(f, peer);
 	stream_drop_peer(f, &f->peers[peer].cur, peer);
 	stream_drop_peer(f, &f->peers[peer].tail, peer);
 }
@@ -172,13 +238,23 @@ feed_new_epoch(struct feed *f, unsigned peer)
 {
 	feed_leave(f, peer);
 	f->peers[peer].nonce = 0;
+	f->peers[peer].mend_nonce = 0;
+}
+
+void
+feed_set_peer_id(struct feed *f, unsigned peer, uint64_t id)
+{
+	f->peers[peer].id = id;
 }
 
 void
 feed_forget(struct feed *f, unsigned peer)
 {
+	uint64_t	 id = f->peers[peer].id;
+
 	feed_leave(f, peer);
 	memset(&f->peers[peer], 0, sizeof(f->peers[peer]));
+	f->peers[peer].id = id;
 	feed_collect_tombs(f);
 }
 
@@ -239,9 +315,8 @@ feed_tombs_needed(const struct feed *f, unsigned lane)
 
 /* --- building frames --------------------------------------------------------- */
 
-/* Room for the record of h, kept free of what ends a frame. */
-static bool
-put_record(const struct feed *f, struct wbuf *w, uint32_t h)
+bool
+feed_put_record(const struct feed *f, struct wbuf *w, uint32_t h)
 {
 	const uint8_t	*body;
 	size_t		 len, need;
@@ -279,7 +354,7 @@ take_live(struct feed *f, struct stream *s, unsigned lane, struct wbuf *w)
 		e = fent(f, h);
 		if (e->version > top)
 			break;
-		if (!put_record(f, w, h))
+		if (!feed_put_record(f, w, h))
 			return false;
 		f->stats.records++;
 		s->live.v[lane] = e->version;
@@ -309,7 +384,7 @@ take_backfill(struct feed *f, struct stream *s, unsigned lane, struct wbuf *w)
 		if (e->version > s->j.v[lane])
 			break;
 		if (feed_live(f, h) || !s->full || e->version > s->t0.v[lane]) {
-			if (!put_record(f, w, h))
+			if (!feed_put_record(f, w, h))
 				return false;
 			f->stats.backfilled++;
 		}
@@ -329,14 +404,18 @@ take_all_backfill(struct feed *f, struct stream *s, struct wbuf *w)
 		take_backfill(f, s, 1, w);
 }
 
-/* Live changes and backfill by their shares. */
+/* Live changes, backfill and what is told again, by their shares. */
 static void
 take_records(struct feed *f, struct stream *s, struct wbuf *w)
 {
 	unsigned	 turn = s->turn++;
 	unsigned	 first = turn % LANE1_SHARE == LANE1_SHARE - 1 ? 1 : 0;
-	bool		 all;
+	bool		 all, mending = s == f->main && fmend_due(f);
 
+	if (mending && turn % BACKFILL_SHARE == 1) {
+		fmend_put(f, w);
+		mending = false;
+	}
 	if (s->backfilling && turn % BACKFILL_SHARE == BACKFILL_SHARE - 1)
 		take_all_backfill(f, s, w);
 	all = take_live(f, s, first, w);
@@ -344,6 +423,8 @@ take_records(struct feed *f, struct stream *s, struct wbuf *w)
 		all = take_live(f, s, !first, w);
 	if (s->backfilling && all)
 		take_all_backfill(f, s, w);
+	if (mending)
+		fmend_put(f, w);
 }
 
 /* What the receiver will have after this frame in the way of tombstones. */
@@ -369,6 +450,7 @@ frame_done(struct feed *f, struct stream *s, const struct wbuf *w, uint64_t now_
 
 	fr->len = (uint16_t)w->len;
 	fr->sent_us = now_us;
+	fr->again = false;
 	fr->live = s->backfilling ? s->b : s->live;
 	fr->t = s->t;
 	s->built_us = now_us;
@@ -520,8 +602,10 @@ build_frame(struct feed *f, struct stream *s, uint64_t now_us)
 	s->backfilling = s->backfilling && !pos_reached(&s->b, &s->j);
 	advance_t(s);
 	put_positions(f, s, &w);
-	if (shared)
+	if (shared) {
 		wire_put_digest(&w, &f->digest);
+		fmend_put_snap(f, &w);
+	}
 	maybe_horizon(f, s, &w);
 	maybe_join(f, s, &w);
 	frame_done(f, s, &w, now_us);
@@ -597,6 +681,7 @@ resend(struct feed *f, struct stream *s, unsigned peer, uint64_t seq, uint64_t n
 	struct frame	*fr = frame_at(f, s, seq);
 
 	fr->sent_us = now_us;
+	fr->again = true;
 	f->stats.resent++;
 	f->ops->send(f->ctx, 1u << peer, s->id, frame_bytes(f, s, seq), fr->len);
 }
@@ -613,11 +698,28 @@ fill_gaps(struct feed *f, struct stream *s, unsigned peer, const struct wire_ack
 			seq = a->seq + a->gaps[i].first + n;
 			if (seq <= s->acked[peer] || seq > s->seq)
 				break;
-			if (now_us - frame_at(f, s, seq)->sent_us < RESEND_GUARD_US)
+			if (now_us - frame_at(f, s, seq)->sent_us < resend_guard_us(s))
 				continue;
 			resend(f, s, peer, seq, now_us);
 			burst++;
 		}
+}
+
+/* The frame whose arrival was the reason for an acknowledgement, most likely. */
+static uint64_t
+last_received(const struct wire_ack *a)
+{
+	const struct wire_gap	*g = &a->gaps[a->ngaps > 0 ? a->ngaps - 1 : 0];
+
+	return a->ngaps == 0 || a->ngaps == WIRE_GAPS_MAX ? a->seq : a->seq + g->first + g->count;
+}
+
+static uint32_t
+rto_us(const struct stream *s)
+{
+	if (s->rtt_us * 2u < RTO_MIN_US)
+		return RTO_MIN_US;
+	return s->rtt_us < RTO_MAX_US / 2 ? s->rtt_us * 2 : RTO_MAX_US;
 }
 
 static void
@@ -626,15 +728,18 @@ acknowledge(struct feed *f, struct stream *s, unsigned peer, const struct wire_a
 {
 	struct fpeer	*p = &f->peers[peer];
 	struct frame	*fr;
+	uint64_t	 before = s->acked[peer], last = last_received(a);
 
 	if (a->seq > s->seq)
 		return;
-	if (a->seq > s->acked[peer]) {
+	if (last > before && last <= s->seq && !frame_at(f, s, last)->again)
+		adjust_window(f, s, (uint32_t)(now_us - frame_at(f, s, last)->sent_us),
+		    last - before, now_us);
+	if (a->seq > before) {
 		fr = frame_at(f, s, a->seq);
 		s->acked[peer] = a->seq;
 		s->progress_us = now_us;
-		s->rto_us = RTO_MIN_US;
-		s->blocked_us = 0;
+		s->rto_us = rto_us(s);
 		p->t = fr->t;
 		p->live = fr->live;
 	}
@@ -686,32 +791,46 @@ feed_streaming(const struct feed *f, unsigned peer)
 /* --- running -------------------------------------------------------------------- */
 
 static bool
-window_full(const struct feed *f, const struct stream *s)
+window_full(const struct stream *s)
 {
-	return s->seq - lowest_ack(s) >= f->conf.ring_frames;
+	return s->seq - lowest_ack(s) >= s->window;
 }
 
-/* Who holds up the others of a stream gets one of his own. */
+/* Peers that have acknowledged less than the others of the stream, by half a window. */
+static uint32_t
+laggards(const struct stream *s)
+{
+	uint64_t	 lo = lowest_ack(s);
+	uint32_t	 slow = 0, others = 0;
+	unsigned	 p;
+
+	for (p = 0; p < FEED_PEERS_MAX; p++) {
+		if (!(s->peers & 1u << p))
+			continue;
+		if (s->acked[p] - lo >= s->window / 2)
+			others |= 1u << p;
+		else
+			slow |= 1u << p;
+	}
+	return others == 0 ? 0 : slow;
+}
+
+/* Who holds up the others of a stream for long gets one of his own. */
 static void
 drop_laggards(struct feed *f, struct stream *s, uint64_t now_us)
 {
-	uint32_t	 slow = 0;
-	uint64_t	 lo = lowest_ack(s);
+	uint32_t	 slow;
 	unsigned	 p;
 
-	if (s->blocked_us == 0)
+	if (s->blocked_us == 0 || now_us - s->full_us > RELAXED_US)
 		s->blocked_us = now_us;
-	if (now_us - s->blocked_us < LAGGARD_US || (s->peers & (s->peers - 1)) == 0)
+	s->full_us = now_us;
+	if (now_us - s->blocked_us < LAGGARD_US || (slow = laggards(s)) == 0)
 		return;
-	for (p = 0; p < FEED_PEERS_MAX; p++)
-		if ((s->peers & 1u << p) && s->acked[p] == lo)
-			slow |= 1u << p;
-	if (slow == s->peers)
-		return;
+	s->blocked_us = 0;
 	for (p = 0; p < FEED_PEERS_MAX; p++)
 		if ((slow & 1u << p) && f->peers[p].cur == s)
 			end_stream(f, p);
-	s->blocked_us = 0;
 }
 
 /* Nothing came back for a while: the oldest frames again, ever more slowly. */
@@ -754,14 +873,14 @@ stream_due(const struct feed *f, const struct stream *s, uint64_t now_us, bool f
 {
 	uint64_t	 due, since;
 
-	if (is_tail(f, s) || window_full(f, s))
+	if (is_tail(f, s) || window_full(s))
 		return UINT64_MAX;
 	if (s->backfilling)
 		return now_us;
 	due = s->built_us + FEED_BEAT_US;
 	if (s != f->main)		/* catches up, then joins */
 		return f->complete || !pos_reached(&s->live, &f->hi) ? now_us : due;
-	if (s->owes_horizon && f->complete)
+	if ((s->owes_horizon && f->complete) || fmend_due(f))
 		return now_us;
 	if (feed_unsent(f) == 0)
 		return due;
@@ -786,11 +905,12 @@ run_stream(struct feed *f, struct stream *s, uint64_t now_us, unsigned *budget, 
 bool
 feed_run(struct feed *f, uint64_t now_us, unsigned max_frames, bool flush)
 {
-	bool		 more = false;
+	bool		 more = fmend_run(f);
 	unsigned	 i;
 
+	feed_release(f, now_us, false);
 	for (i = 0; i < f->nstreams; i++) {
-		if (window_full(f, f->streams[i]))
+		if (window_full(f->streams[i]))
 			drop_laggards(f, f->streams[i], now_us);
 		if (i < f->nstreams)
 			resend_overdue(f, f->streams[i], now_us);
@@ -816,6 +936,8 @@ feed_due_us(const struct feed *f, uint64_t now_us)
 	uint64_t	 due = UINT64_MAX, t;
 	unsigned	 i;
 
+	if (f->held.head != FTAB_NIL)
+		due = fent(f, f->held.head)->version;
 	for (i = 0; i < f->nstreams; i++) {
 		t = stream_due(f, f->streams[i], now_us, false);
 		if (t < due)
@@ -825,7 +947,7 @@ feed_due_us(const struct feed *f, uint64_t now_us)
 			if (t < due)
 				due = t;
 		}
-		if (window_full(f, f->streams[i]) && now_us + 20000 < due)
+		if (window_full(f->streams[i]) && now_us + 20000 < due)
 			due = now_us + 20000;
 	}
 	return due;

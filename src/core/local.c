@@ -112,7 +112,9 @@ touch(struct local *l, uint32_t h, uint64_t now_us)
 static unsigned
 lane_of(const struct flow *f)
 {
-	return f->status & FLOW_S_ASSURED ? 0 : 1;
+	if (f->status & FLOW_S_ASSURED)
+		return 0;
+	return f->status & FLOW_S_SEEN_REPLY ? 1 : FEED_HOLD;
 }
 
 /* Remember ends while older news of the flow may still be on its way. */

@@ -89,6 +89,7 @@ on_trailer(void *ctx, uint32_t peers, uint32_t pending_us, struct wbuf *w)
 	d.flags = (uint8_t)((n->doubt_us != 0 ? WIRE_DOUBT_LOST : 0) |
 	    (local_no_room(n->local) ? WIRE_DOUBT_NO_ROOM : 0) |
 	    (local_complete(n->local) ? 0 : WIRE_DOUBT_FIRST));
+	d.clock_us = (uint32_t)n->now_us;
 	wire_put_doubt(w, &d);
 	for (i = 0; i < n->npeers && echoes < 8; i++) {
 		if (!(peers & 1u << i) || !n->peers[i].stamp_new)
@@ -96,6 +97,7 @@ on_trailer(void *ctx, uint32_t peers, uint32_t pending_us, struct wbuf *w)
 		e.id = n->peers[i].id;
 		e.epoch = n->peers[i].epoch;
 		e.stamp = n->peers[i].stamp;
+		e.held_us = (uint32_t)(n->now_us - n->peers[i].report_us);
 		wire_put_echoed(w, &e);
 		n->peers[i].stamp_new = false;
 		echoes++;
@@ -126,6 +128,8 @@ make_peer(struct node *n, unsigned i, const char *name)
 	rc.max_bytes = n->conf.max_bytes;
 	rc.my_id = n->id;
 	rc.my_epoch = n->conf.epoch;
+	rc.scrub_us = n->conf.scrub_us;
+	feed_set_peer_id(n->feed, i, p->id);
 	p->recv = recv_new(&rc);
 	return p->recv == NULL ? -ENOMEM : 0;
 }
@@ -142,6 +146,7 @@ make_feed(struct node *n)
 	fc.max_flows = n->conf.max_flows;
 	fc.max_bytes = n->conf.max_bytes;
 	fc.max_tombs = n->conf.max_tombs;
+	fc.hold_us = n->conf.hold_us;
 	fc.frame_bytes = n->conf.datagram_bytes - SEAL_OVERHEAD;
 	if ((n->feed = feed_new(&fc, &feed_ops, n)) == NULL)
 		return -ENOMEM;
@@ -336,6 +341,7 @@ node_leave(struct node *n, uint64_t now_us)
 
 	n->now_us = now_us;
 	n->leaving = true;
+	feed_release(n->feed, now_us, true);
 	feed_run(n->feed, now_us, FEED_RING_FRAMES, true);
 	for (i = 0; i < n->npeers; i++)
 		if (n->peers[i].epoch != 0)
@@ -459,6 +465,10 @@ why_not(const struct peer *p, uint64_t now_us)
 		return "no room for its flows: raise limits.flows";
 	if (recv_refused(p->recv))
 		return "it sends flows that only a newer version understands";
+	if (recv_persistent(p->recv))
+		return "persistently different, whatever is resent: see the log, and report this";
+	if (recv_mending(p->recv))
+		return "a difference was found and is being repaired";
 	if (recv_state(p->recv) != RECV_COMPARING)
 		return "synchronising";
 	if (recv_doubt(p->recv) & WIRE_DOUBT_FIRST)
@@ -489,7 +499,6 @@ peer_report(const struct node *n, const struct peer *p, struct node_peer_info *i
 	info->acked = acked;
 	info->pending = feed_version(n->feed) > acked ? feed_version(n->feed) - acked : 0;
 	info->peer_verified_ms = -1;
-	info->peer_lag_ms = -1;
 	if (p->report_us == 0)
 		return;
 	info->reported = true;
@@ -500,8 +509,10 @@ peer_report(const struct node *n, const struct peer *p, struct node_peer_info *i
 	if (p->report.verified_ms != WIRE_NEVER)
 		info->peer_verified_ms = p->report.verified_ms +
 		    (int64_t)((now_us - p->report_us) / 1000);
-	if (p->report.lag_us != WIRE_NEVER)
-		info->peer_lag_ms = p->report.lag_us / 1000.0;
+	info->peer_lagged = p->report.lag_us != WIRE_NEVER;
+	info->peer_lag.median = p->report.lag_us;
+	info->peer_lag.p99 = p->report.lag_p99_us;
+	info->peer_lag.max = p->report.lag_max_us;
 }
 
 void
@@ -509,7 +520,6 @@ node_peer(const struct node *n, unsigned i, uint64_t now_us, struct node_peer_in
 {
 	const struct peer	*p = &n->peers[i];
 	uint64_t		 v = recv_verified_us(p->recv);
-	uint32_t		 lag = recv_lag_us(p->recv);
 
 	memset(info, 0, sizeof(*info));
 	info->name = p->name;
@@ -517,7 +527,7 @@ node_peer(const struct node *n, unsigned i, uint64_t now_us, struct node_peer_in
 	info->why = why_not(p, now_us);
 	info->in_sync = info->why == NULL;
 	info->verified_ms = v == 0 ? -1 : (int64_t)((now_us - v) / 1000);
-	info->lag_ms = lag == WIRE_NEVER ? -1 : lag / 1000.0;
+	info->lagged = recv_lag(p->recv, &info->lag);
 	info->active = p->active;
 	info->flows = ftab_count(recv_table(p->recv));
 	info->link = info->state == NODE_PEER_LOST ? -1 : sess_link(n, p);

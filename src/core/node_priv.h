@@ -52,7 +52,7 @@ struct peer {
 	bool			 refused;	/* what came in its name since it was last heard was refused */
 	enum node_reject	 refused_why;
 	uint64_t		 rx_us;		/* last authentic packet, 0: never */
-	uint64_t		 hello_us, signal_us, request_us;	/* last ones sent */
+	uint64_t		 hello_us, signal_us, wishes_us;	/* last ones sent */
 	struct peer_link	 links[NODE_LINKS_MAX];
 	struct wire_boot	 boot;
 

@@ -12,74 +12,16 @@
 #include <string.h>
 
 #include "ctsync/flow.h"
-#include "ctsync/recv.h"
+#include "recv_priv.h"
 
-#define LANES			WIRE_LANES
 #define ACK_FRAMES		32
 #define ACK_DELAY_US		20000	/* a timer of its own at the latest */
 #define ACK_EARLY_US		5000	/* when we are awake for a frame anyway */
 #define RECORDS_MAX		600	/* FLOW and GONE records in a frame: as many as fit */
 #define FULL_RETRY_US		10000000	/* full synchronisations of a full table, one each */
-#define RETRY_US		1000000	/* after a difference or a malformed frame */
 #define SILENCE_US		2000000	/* a stream that says nothing is dead */
-#define RTT_WINDOW_US		10000000
+#define OFFSET_WINDOW_US	10000000
 #define JOIN_SEQ_MAX		(UINT64_MAX / 2)	/* counting on from there never wraps */
-
-struct held {
-	uint8_t		*p;
-	uint16_t	 len;
-};
-
-struct recv {
-	struct recv_conf	 conf;
-	struct ftab		*tab;
-
-	uint64_t		 epoch;
-	struct sipkey		 digest_key;
-	uint64_t		 nonce;		/* of our latest request */
-	bool			 asking;	/* it has not been answered */
-	uint64_t		 ask_at_us;	/* not before */
-	bool			 anew;		/* it asks for a new generation */
-
-	uint8_t			 gen;
-	uint32_t		 gen_count[256];	/* entries of each generation */
-	struct wire_digest	 digest;	/* of the current one */
-	bool			 full_sync;	/* older generations are to be swept at the horizon */
-	bool			 table_full;
-	uint64_t		 full_us;	/* since when */
-	struct wire_pos		 a, t;		/* applied up to */
-
-	uint32_t		 stream;	/* 0: none */
-	uint32_t		 top;		/* highest one that was ever started */
-	uint64_t		 frame_us;	/* when a frame was last applied */
-	uint64_t		 next;
-	uint64_t		 high;		/* highest sequence number seen */
-	struct wire_pos		 j;
-	uint64_t		 horizon;	/* H + 1, 0: not known */
-	uint64_t		 horizon0;	/* the same of lane 0, known when lane 1 has reached H */
-	bool			 base;		/* backfill is complete */
-	bool			 comparing;
-	struct held		 held[RECV_REORDER];
-
-	uint32_t		 prev_stream;	/* the one before a JOIN */
-	uint64_t		 prev_seq;
-	bool			 ack_prev;
-	uint32_t		 unacked;
-	uint64_t		 ack_due_us;	/* UINT64_MAX: nothing to acknowledge */
-
-	uint32_t		 sweep_h;
-	bool			 sweeping;
-	uint64_t		 lease_us;	/* no sweep before that time */
-	bool			 refused;	/* a flow of this generation was not understood */
-
-	bool			 equal;		/* the last comparison, without doubts */
-	uint64_t		 verified_us;
-	uint8_t			 doubt;
-	uint32_t		 lag_us;
-	uint64_t		 rtt_us, rtt_at_us;
-	uint32_t		 peer_flows;
-	struct recv_stats	 stats;
-};
 
 /* One decoded frame. */
 struct record {
@@ -89,6 +31,7 @@ struct record {
 	uint16_t	 len;
 	uint16_t	 klen;
 	bool		 gone;
+	bool		 told;		/* again, in a repair that we asked for */
 	bool		 refused;
 };
 
@@ -101,6 +44,12 @@ struct parsed {
 	struct wire_doubt	 doubt;
 	uint64_t		 horizon;
 	uint64_t		 echoed;	/* our stamp, 0 if not in it */
+	uint32_t		 echo_held_us;
+	struct wire_snap	 snap;
+	struct wire_sums	 sums;
+	bool			 has_snap, has_sums;
+	bool			 told, mend_begin, mend_end;
+	unsigned		 ntold;		/* records that are told again */
 	bool			 has_pos, has_back, has_start, has_horizon, has_join, has_digest;
 	bool			 has_doubt;
 	unsigned		 n;
@@ -123,7 +72,6 @@ recv_new(const struct recv_conf *conf)
 	/* a START that was meant for an earlier life of ours must not fit */
 	r->nonce = conf->my_epoch >> 1;
 	r->ack_due_us = UINT64_MAX;
-	r->lag_us = WIRE_NEVER;
 	return r;
 }
 
@@ -165,10 +113,11 @@ hang(struct recv *r)
 	r->ack_prev = false;
 	r->unacked = 0;
 	r->ack_due_us = UINT64_MAX;
+	mend_stop(r);
 }
 
-static void
-ask(struct recv *r, bool anew)
+void
+recv_ask(struct recv *r, bool anew)
 {
 	hang(r);
 	r->nonce++;
@@ -185,21 +134,24 @@ recv_epoch(struct recv *r, uint64_t epoch, const struct sipkey *digest_key)
 	r->digest_key = *digest_key;
 	r->top = 0;
 	r->table_full = false;		/* the new table may be a smaller one */
-	ask(r, true);
+	r->offset_known[0] = r->offset_known[1] = false;	/* perhaps on another machine */
+	r->mend.fails = 0;
+	r->mend.persistent = false;
+	recv_ask(r, true);
 }
 
 void
 recv_restart(struct recv *r, uint32_t stream)
 {
 	if (stream != 0 && stream == r->stream)
-		ask(r, false);
+		recv_ask(r, false);
 }
 
 void
 recv_resync(struct recv *r)
 {
 	if (r->epoch != 0)
-		ask(r, true);
+		recv_ask(r, true);
 }
 
 void
@@ -207,7 +159,7 @@ recv_silence(struct recv *r, uint64_t now_us)
 {
 	if (r->stream != 0 && now_us - r->frame_us >= SILENCE_US) {
 		r->frame_us = now_us;
-		ask(r, false);
+		recv_ask(r, false);
 	}
 }
 
@@ -291,6 +243,8 @@ parse_flow(struct recv *r, struct parsed *f, struct rbuf *b)
 		return false;
 	rec->refused = rc < 0;
 	rec->gone = false;
+	rec->told = f->told;
+	f->ntold += f->told;
 	rec->body = b->p;
 	rec->len = (uint16_t)b->len;
 	rec->klen = (uint16_t)flow_key_len(b->p, b->len);
@@ -309,6 +263,7 @@ parse_gone(struct recv *r, struct parsed *f, struct rbuf *b)
 		return false;
 	rec = &f->rec[f->n++];
 	rec->gone = true;
+	rec->told = false;
 	rec->refused = false;
 	rec->timeout_s = 0;
 	rec->body = b->p;
@@ -325,8 +280,61 @@ parse_echoed(struct recv *r, struct parsed *f, struct rbuf *b)
 
 	if (!wire_get_echoed(b, &e))
 		return false;
-	if (e.id == r->conf.my_id && e.epoch == r->conf.my_epoch)
+	if (e.id == r->conf.my_id && e.epoch == r->conf.my_epoch) {
 		f->echoed = e.stamp;
+		f->echo_held_us = e.held_us;
+	}
+	return true;
+}
+
+static bool
+is_ours(const struct recv *r, const struct wire_snap *of)
+{
+	return of->id == r->conf.my_id && of->nonce == r->mend.nonce;
+}
+
+static bool
+parse_snap(struct recv *r, struct parsed *f, struct rbuf *b)
+{
+	struct wire_snap	 s;
+
+	if (!wire_get_snap(b, &s))
+		return false;
+	if (is_ours(r, &s)) {
+		f->snap = s;
+		f->has_snap = true;
+	}
+	return true;
+}
+
+static bool
+parse_sums(struct recv *r, struct parsed *f, struct rbuf *b)
+{
+	struct wire_sums	 s;
+
+	if (!wire_get_sums(b, &s))
+		return false;
+	if (is_ours(r, &s.of)) {
+		if (f->has_sums)
+			return false;
+		f->sums = s;
+		f->has_sums = true;
+	}
+	return true;
+}
+
+static bool
+parse_retell(struct recv *r, struct parsed *f, struct rbuf *b)
+{
+	struct wire_retell	 t;
+
+	if (!wire_get_retell(b, &t))
+		return false;
+	f->told = t.what == WIRE_RETELL_TOLD && is_ours(r, &t.of);
+	if (!is_ours(r, &t.of))
+		return true;
+	f->mend_begin |= t.what == WIRE_RETELL_BEGIN;
+	f->mend_end |= t.what == WIRE_RETELL_END;
 	return true;
 }
 
@@ -364,6 +372,12 @@ parse_record(struct recv *r, struct parsed *f, uint8_t kind, struct rbuf *b)
 		return f->has_doubt = wire_get_doubt(b, &f->doubt);
 	case WIRE_ECHOED:
 		return parse_echoed(r, f, b);
+	case WIRE_SNAP:
+		return parse_snap(r, f, b);
+	case WIRE_SUMS:
+		return parse_sums(r, f, b);
+	case WIRE_RETELL:
+		return parse_retell(r, f, b);
 	default:
 		return !(kind & WIRE_MUST);
 	}
@@ -387,17 +401,30 @@ parse_frame(struct recv *r, struct parsed *f, const uint8_t *p, size_t len)
 
 /* --- applying ------------------------------------------------------------------- */
 
-/* The entry leaves the digest of the generation that it belongs to. */
-static void
-uncount(struct recv *r, uint32_t h)
+void
+recv_uncount(struct recv *r, uint32_t h)
 {
 	struct ftab_meta	*m = ftab_meta(r->tab, h);
 
 	r->gen_count[m->gen]--;
 	if (m->gen == r->gen) {
+		mend_account(r, h, 0 - m->digest, -1);
 		r->digest.sum -= m->digest;
 		r->digest.flows--;
 	}
+}
+
+void
+recv_count(struct recv *r, uint32_t h, uint64_t digest)
+{
+	struct ftab_meta	*m = ftab_meta(r->tab, h);
+
+	m->gen = r->gen;
+	m->digest = digest;
+	r->gen_count[r->gen]++;
+	r->digest.sum += digest;
+	r->digest.flows++;
+	mend_account(r, h, digest, 1);
 }
 
 static void
@@ -408,7 +435,7 @@ apply_gone(struct recv *r, const struct record *rec)
 	r->stats.gone++;
 	if (h == FTAB_NIL)
 		return;
-	uncount(r, h);
+	recv_uncount(r, h);
 	ftab_remove(r->tab, h);
 }
 
@@ -421,8 +448,10 @@ apply_flow(struct recv *r, const struct record *rec)
 
 	r->stats.flows++;
 	h = ftab_find(r->tab, rec->hash, rec->body, rec->klen);
+	if (rec->told)
+		mend_retold(r, h, rec->body, rec->len);
 	if (h != FTAB_NIL) {
-		uncount(r, h);
+		recv_uncount(r, h);
 		rc = ftab_set(r->tab, h, rec->body, rec->len);
 		if (rc < 0)
 			ftab_remove(r->tab, h);
@@ -437,11 +466,7 @@ apply_flow(struct recv *r, const struct record *rec)
 	m->timeout_s = rec->timeout_s;
 	m->touched_s = 0;
 	m->flags = 0;
-	m->gen = r->gen;
-	m->digest = siphash13(&r->digest_key, rec->body, rec->len);
-	r->gen_count[r->gen]++;
-	r->digest.sum += m->digest;
-	r->digest.flows++;
+	recv_count(r, h, siphash13(&r->digest_key, rec->body, rec->len));
 }
 
 static void
@@ -517,23 +542,62 @@ apply_join(struct recv *r, const struct parsed *f, uint64_t seq)
 		r->horizon = f->horizon + 1;
 }
 
+/*
+ * The peer received the stamp after we sent it: the difference of the two
+ * clocks' times is at least the offset of its clock to ours.
+ */
+static void
+note_offset(struct recv *r, const struct parsed *f, uint64_t now_us)
+{
+	uint32_t	 d = f->doubt.clock_us - f->echo_held_us - (uint32_t)f->echoed;
+
+	if (now_us - r->offset_at_us >= OFFSET_WINDOW_US) {
+		r->offset_at_us = now_us;
+		r->offset_us[1] = r->offset_us[0];
+		r->offset_known[1] = r->offset_known[0];
+		r->offset_known[0] = false;
+	}
+	if (!r->offset_known[0] || (int32_t)(d - r->offset_us[0]) < 0)
+		r->offset_us[0] = d;
+	r->offset_known[0] = true;
+}
+
+/* The least one; false if none is known. */
+static bool
+offset(const struct recv *r, uint32_t *d)
+{
+	bool	 second = !r->offset_known[0] || (r->offset_known[1] &&
+		    (int32_t)(r->offset_us[1] - r->offset_us[0]) < 0);
+
+	*d = r->offset_us[second];
+	return r->offset_known[second];
+}
+
+/* Changes have been applied: how long after they happened, at most. */
+static void
+note_lag(struct recv *r, const struct parsed *f, uint64_t now_us)
+{
+	uint32_t	 off, lag;
+
+	if (f->n <= f->ntold || f->has_back || !r->comparing || !offset(r, &off) ||
+	    f->doubt.pending_us == 0 || f->doubt.pending_us >= WIRE_NEVER - 1)
+		return;
+	lag = (uint32_t)now_us + off - f->doubt.clock_us;
+	if ((int32_t)lag < 0)
+		lag = 0;		/* clocks drift */
+	lag = lag < WIRE_NEVER - 1 - f->doubt.pending_us ? lag + f->doubt.pending_us : WIRE_NEVER - 1;
+	hist_add(&r->lag, now_us, lag, f->n - f->ntold);
+}
+
 static void
 note_time(struct recv *r, const struct parsed *f, uint64_t now_us)
 {
-	uint64_t	 rtt;
-
-	if (f->has_doubt)
-		r->doubt = f->doubt.flags;
-	if (f->echoed != 0 && f->echoed <= now_us) {
-		rtt = now_us - f->echoed;
-		if (r->rtt_at_us == 0 || rtt <= r->rtt_us || now_us - r->rtt_at_us > RTT_WINDOW_US) {
-			r->rtt_us = rtt;
-			r->rtt_at_us = now_us;
-		}
-	}
-	if (f->n > 0 && f->has_doubt && r->comparing)
-		r->lag_us = (uint32_t)(f->doubt.pending_us + r->rtt_us / 2 < WIRE_NEVER ?
-		    f->doubt.pending_us + r->rtt_us / 2 : WIRE_NEVER - 1);
+	if (!f->has_doubt)
+		return;
+	r->doubt = f->doubt.flags;
+	if (f->echoed != 0 && f->echoed <= now_us)
+		note_offset(r, f, now_us);
+	note_lag(r, f, now_us);
 }
 
 /*
@@ -548,13 +612,15 @@ compare(struct recv *r, const struct parsed *f, uint64_t now_us)
 	if (!r->comparing || !f->has_digest || r->table_full || r->refused)
 		return;
 	r->peer_flows = f->digest.flows;
+	if (r->mend.phase != MEND_NONE)
+		return;			/* it is known to differ */
 	if (f->digest.sum != r->digest.sum || f->digest.flows != r->digest.flows) {
-		r->stats.differed++;
-		ask(r, true);
-		r->ask_at_us = now_us + RETRY_US;
+		r->equal = false;
+		mend_differed(r, now_us);
 		return;
 	}
 	r->stats.compared++;
+	mend_equal(r);
 	r->equal = r->doubt == 0;
 	if (f->echoed == 0 || !f->has_doubt || r->doubt != 0)
 		return;
@@ -572,6 +638,12 @@ apply(struct recv *r, const struct parsed *f, uint64_t seq, uint64_t now_us)
 	apply_records(r, f);
 	apply_positions(r, f);
 	note_time(r, f, now_us);
+	if (f->has_snap)
+		mend_snap(r, &f->snap, now_us);
+	if (f->has_sums)
+		mend_sums(r, &f->sums, now_us);
+	if (f->mend_begin || f->mend_end)
+		mend_begin_end(r, f->mend_begin, f->mend_end, now_us);
 	compare(r, f, now_us);
 	if (f->has_join && r->stream != 0)
 		apply_join(r, f, seq);
@@ -599,7 +671,7 @@ apply_next(struct recv *r, const uint8_t *p, size_t len, uint64_t now_us)
 
 	if (!parse_frame(r, &f, p, len) || (f.has_start && seq != 1)) {
 		r->stats.malformed++;
-		ask(r, false);
+		recv_ask(r, false);
 		r->ask_at_us = now_us + RETRY_US;
 		return -EBADMSG;
 	}
@@ -758,7 +830,8 @@ recv_lease(struct recv *r, uint64_t until_us)
 bool
 recv_run(struct recv *r, unsigned n, uint64_t now_us)
 {
-	bool	 may_sweep = now_us >= r->lease_us;
+	bool		 may_sweep = now_us >= r->lease_us;
+	unsigned	 budget = n;
 
 	for (; n > 0 && r->sweeping && may_sweep; n--) {
 		r->sweep_h = ftab_next(r->tab, r->sweep_h);
@@ -768,7 +841,7 @@ recv_run(struct recv *r, unsigned n, uint64_t now_us)
 		}
 		if (ftab_meta(r->tab, r->sweep_h)->gen == r->gen)
 			continue;
-		uncount(r, r->sweep_h);
+		recv_uncount(r, r->sweep_h);
 		ftab_remove(r->tab, r->sweep_h);
 		r->stats.swept++;
 	}
@@ -777,9 +850,9 @@ recv_run(struct recv *r, unsigned n, uint64_t now_us)
 	else if (now_us - r->full_us >= FULL_RETRY_US && (r->stream == 0 ||
 	    (uint64_t)ftab_count(r->tab) * 100 < (uint64_t)ftab_limit(r->tab) * 95)) {
 		r->table_full = false;
-		ask(r, true);
+		recv_ask(r, true);
 	}
-	return r->sweeping && may_sweep;
+	return mend_run(r, budget, now_us) || (r->sweeping && may_sweep);
 }
 
 void
@@ -788,7 +861,7 @@ recv_flush(struct recv *r)
 	uint32_t	 h = FTAB_NIL;
 
 	while ((h = ftab_next(r->tab, h)) != FTAB_NIL) {
-		uncount(r, h);
+		recv_uncount(r, h);
 		ftab_remove(r->tab, h);
 	}
 	recv_resync(r);
@@ -844,10 +917,10 @@ recv_verified_us(const struct recv *r)
 	return r->verified_us;
 }
 
-uint32_t
-recv_lag_us(const struct recv *r)
+bool
+recv_lag(const struct recv *r, struct hist_summary *s)
 {
-	return r->lag_us;
+	return hist_get(&r->lag, s);
 }
 
 uint32_t

@@ -17,7 +17,7 @@
 #define OPEN_BURST	2000u
 #define ANSWER_RATE	20u
 #define ANSWER_BURST	40u
-#define REQUEST_US	50000
+#define WISHES_US	50000		/* between requests, checks and mends */
 #define FORGET_US	3600000000u	/* who is lost for so long gets everything anew */
 #define LEASE_US	120000000	/* for the flows of a node that has rebooted */
 /* A proof that was so old when the peer fell silent is one of what it had. */
@@ -406,6 +406,7 @@ static void
 put_report(const struct node *n, const struct peer *p, struct wbuf *w)
 {
 	struct wire_report	 r;
+	struct hist_summary	 lag;
 	uint64_t		 v = recv_verified_us(p->recv);
 
 	r.stamp = n->now_us;
@@ -414,14 +415,52 @@ put_report(const struct node *n, const struct peer *p, struct wbuf *w)
 	r.verified_ms = WIRE_NEVER;
 	if (v != 0 && (n->now_us - v) / 1000 < WIRE_NEVER)
 		r.verified_ms = (uint32_t)((n->now_us - v) / 1000);
-	r.lag_us = recv_lag_us(p->recv);
+	r.lag_us = r.lag_p99_us = r.lag_max_us = WIRE_NEVER;
+	if (recv_lag(p->recv, &lag)) {
+		r.lag_us = lag.median;
+		r.lag_p99_us = lag.p99;
+		r.lag_max_us = lag.max;
+	}
 	r.flows = ftab_count(recv_table(p->recv));
 	wire_put_report(w, &r);
 }
 
+/* What we want of the peer, repeated until it shows an effect. */
+struct wishes {
+	struct wire_request	 req;
+	struct wire_check	 check;
+	struct wire_mend	 mend;
+	bool			 has_req, has_check, has_mend;
+};
+
+/* Not more often than it makes sense. */
+static void
+get_wishes(const struct node *n, struct peer *p, struct wishes *w)
+{
+	memset(w, 0, sizeof(*w));
+	if (n->now_us - p->wishes_us < WISHES_US)
+		return;
+	w->has_req = recv_request(p->recv, &w->req, n->now_us);
+	w->has_check = recv_check(p->recv, &w->check);
+	w->has_mend = recv_mend(p->recv, &w->mend);
+	if (w->has_req || w->has_check || w->has_mend)
+		p->wishes_us = n->now_us;
+}
+
+static void
+put_wishes(const struct wishes *v, struct wbuf *w)
+{
+	if (v->has_req)
+		wire_put_request(w, &v->req);
+	if (v->has_check)
+		wire_put_check(w, &v->check);
+	if (v->has_mend)
+		wire_put_mend(w, &v->mend);
+}
+
 static void
 send_signal(struct node *n, struct peer *p, unsigned link, const struct wire_ack *acks,
-    unsigned nacks, const struct wire_request *q)
+    unsigned nacks, const struct wishes *wishes)
 {
 	uint8_t		 plain[1024];
 	struct wire_dst	 dst = { p->id, p->epoch };
@@ -437,8 +476,7 @@ send_signal(struct node *n, struct peer *p, unsigned link, const struct wire_ack
 	    (n->leaving ? WIRE_PROBE_LEAVING : 0)));
 	for (i = 0; i < nacks; i++)
 		wire_put_ack(&w, &acks[i]);
-	if (q != NULL)
-		wire_put_request(&w, q);
+	put_wishes(wishes, &w);
 	if (p->restart != 0)
 		wire_put_restart(&w, p->restart);
 	put_report(n, p, &w);
@@ -449,23 +487,19 @@ void
 sess_signal(struct node *n, struct peer *p, bool all)
 {
 	struct wire_ack		 acks[2];
-	struct wire_request	 q;
-	bool			 asking = false;
+	struct wishes		 wishes;
 	unsigned		 nacks, i;
 	int			 link = sess_link(n, p);
 
 	if (p->epoch == 0)
 		return;
 	nacks = recv_acks(p->recv, acks);
-	if (n->now_us - p->request_us >= REQUEST_US && recv_request(p->recv, &q, n->now_us)) {
-		asking = true;
-		p->request_us = n->now_us;
-	}
+	get_wishes(n, p, &wishes);
 	if (all)
 		p->signal_us = n->now_us;
 	for (i = 0; i < n->conf.nlinks; i++)
 		if ((all || (int)i == link) && n->ops->link.usable(n->ctx, i, p->index))
-			send_signal(n, p, i, acks, nacks, asking ? &q : NULL);
+			send_signal(n, p, i, acks, nacks, &wishes);
 	p->restart = 0;
 }
 
@@ -474,9 +508,12 @@ struct signal {
 	struct wire_ack		 acks[2];
 	struct wire_request	 req;
 	struct wire_report	 report;
+	struct wire_check	 check;
+	struct wire_mend	 mend;
 	uint32_t		 restart;
 	uint8_t			 probe;
 	unsigned		 nacks;
+	bool			 has_check, has_mend;
 	bool			 has_dst, has_req, has_report, has_restart, has_probe;
 };
 
@@ -496,6 +533,10 @@ parse_signal_record(struct signal *s, uint8_t kind, struct rbuf *b)
 		return s->has_restart = wire_get_u32(b, &s->restart);
 	case WIRE_REPORT:
 		return s->has_report = wire_get_report(b, &s->report);
+	case WIRE_CHECK:
+		return s->has_check = wire_get_check(b, &s->check);
+	case WIRE_MEND:
+		return s->has_mend = wire_get_mend(b, &s->mend);
 	default:
 		return !(kind & WIRE_MUST);
 	}
@@ -551,6 +592,10 @@ handle_signal(struct node *n, struct peer *p, unsigned link, const struct signal
 		feed_request(n->feed, p->index, &s->req, n->now_us);
 	for (i = 0; i < s->nacks; i++)
 		feed_ack(n->feed, p->index, &s->acks[i], n->now_us);
+	if (s->has_check)
+		feed_check(n->feed, p->index, &s->check);
+	if (s->has_mend)
+		feed_mend(n->feed, p->index, &s->mend);
 	if (s->has_report && s->report.stamp > p->stamp) {
 		p->report = s->report;
 		p->report_us = n->now_us;

@@ -326,6 +326,8 @@ make_node(struct daemon *d)
 	nc->max_tombs = c->limits.tombstones;
 	nc->boot_wait_us = (uint64_t)c->takeover.boot_wait_s * 1000000;
 	nc->purge_us = (uint64_t)c->takeover.purge_s * 1000000;
+	nc->hold_us = (uint64_t)c->replication.hold_ms * 1000;
+	nc->scrub_us = (uint64_t)c->replication.scrub_s * 1000000;
 	nc->liberal = c->kernel.liberal;
 	nc->role = read_role(d, &nc->resume);
 	nc->links = d->link_names;

@@ -53,10 +53,14 @@ peer_json(struct daemon *d, unsigned i)
 	set(j, "in_sync", json_boolean(p.in_sync));
 	set(j, "why", or_null(p.why != NULL, json_string(p.why != NULL ? p.why : "")));
 	set(j, "verified_ms", or_null(p.verified_ms >= 0, json_integer(p.verified_ms)));
-	set(j, "lag_ms", or_null(p.lag_ms >= 0, json_real(p.lag_ms)));
+	set(j, "lag_ms", or_null(p.lagged, json_real(p.lag.median / 1e3)));
+	set(j, "lag_p99_ms", or_null(p.lagged, json_real(p.lag.p99 / 1e3)));
+	set(j, "lag_max_ms", or_null(p.lagged, json_real(p.lag.max / 1e3)));
 	set(j, "peer_in_sync", or_null(p.reported, json_boolean(p.peer_in_sync)));
 	set(j, "peer_verified_ms", or_null(p.peer_verified_ms >= 0, json_integer(p.peer_verified_ms)));
-	set(j, "peer_lag_ms", or_null(p.peer_lag_ms >= 0, json_real(p.peer_lag_ms)));
+	set(j, "peer_lag_ms", or_null(p.peer_lagged, json_real(p.peer_lag.median / 1e3)));
+	set(j, "peer_lag_p99_ms", or_null(p.peer_lagged, json_real(p.peer_lag.p99 / 1e3)));
+	set(j, "peer_lag_max_ms", or_null(p.peer_lagged, json_real(p.peer_lag.max / 1e3)));
 	set(j, "peer_flows", or_null(p.reported, num(p.peer_holds)));
 	set(j, "peer_full", json_boolean(p.peer_full));
 	set(j, "flows", num(p.flows));
@@ -151,6 +155,7 @@ feed_json(const struct feed *f)
 	set(j, "flows", num(feed_flows(f)));
 	set(j, "tombstones", num(feed_tombs(f)));
 	set(j, "unsent", num(feed_unsent(f)));
+	set(j, "held_back", num(feed_held(f)));
 	set(j, "memory_bytes", num(feed_bytes(f)));
 	set(j, "refused_total", num(ftab_refused(feed_table(f))));
 	set(j, "frames_total", num(s->frames));
@@ -185,10 +190,28 @@ recv_json(const struct recv *r)
 	set(j, "no_room_total", num(s->no_room));
 	set(j, "compared_equal_total", num(s->compared));
 	set(j, "compared_different_total", num(s->differed));
+	set(j, "repairs_total", num(s->repairs));
+	set(j, "repaired_flows_total", num(s->repaired));
+	set(j, "escalated_total", num(s->escalated));
+	set(j, "scrubbed_total", num(s->scrubbed));
+	set(j, "scrub_found_total", num(s->rotten));
 	set(j, "swept_total", num(s->swept));
 	set(j, "requests_total", num(s->requests));
 	set(j, "generations_total", num(s->generations));
 	return j;
+}
+
+static void
+set_lag(json_t *j, const char *name, bool known, const struct hist_summary *s)
+{
+	char	 key[64];
+
+	snprintf(key, sizeof(key), "%s_seconds", name);
+	set(j, key, or_null(known, json_real(s->median / 1e6)));
+	snprintf(key, sizeof(key), "%s_p99_seconds", name);
+	set(j, key, or_null(known, json_real(s->p99 / 1e6)));
+	snprintf(key, sizeof(key), "%s_max_seconds", name);
+	set(j, key, or_null(known, json_real(s->max / 1e6)));
 }
 
 static json_t *
@@ -205,11 +228,11 @@ peers_stats(struct daemon *d)
 		set(j, "in_sync", num(p.in_sync));
 		set(j, "verified_seconds", or_null(p.verified_ms >= 0,
 		    json_real((double)p.verified_ms / 1e3)));
-		set(j, "lag_seconds", or_null(p.lag_ms >= 0, json_real(p.lag_ms / 1e3)));
+		set_lag(j, "lag", p.lagged, &p.lag);
 		set(j, "peer_in_sync", num(p.peer_in_sync));
 		set(j, "peer_verified_seconds", or_null(p.peer_verified_ms >= 0,
 		    json_real((double)p.peer_verified_ms / 1e3)));
-		set(j, "peer_lag_seconds", or_null(p.peer_lag_ms >= 0, json_real(p.peer_lag_ms / 1e3)));
+		set_lag(j, "peer_lag", p.peer_lagged, &p.peer_lag);
 		set(j, "pending", num(p.pending));
 		set(j, "hellos_total", num(p.hellos));
 		set(j, "signals_total", num(p.signals));

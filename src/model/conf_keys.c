@@ -84,6 +84,12 @@ static const struct conf_key	 kernel_keys[] = {
 	{ .name = NULL }
 };
 
+static const struct conf_key	 replication_keys[] = {
+	{ "hold_ms", CK_U32, AT(conf, replication.hold_ms), .max = 10000, .def = 100 },
+	{ "scrub_s", CK_U32, AT(conf, replication.scrub_s), .max = 86400, .def = 300 },
+	{ .name = NULL }
+};
+
 static const struct conf_key	 limits_keys[] = {
 	{ "flows", CK_U32, AT(conf, limits.flows), .min = 1, .max = 1000000000,
 	    .def = 4000000 },
@@ -108,6 +114,7 @@ const struct conf_section	 conf_sections[] = {
 	{ "control", control_keys },
 	{ "takeover", takeover_keys },
 	{ "kernel", kernel_keys },
+	{ "replication", replication_keys },
 	{ "limits", limits_keys },
 	{ "log", log_keys },
 	{ "security", security_keys },

@@ -124,33 +124,145 @@ wire_get_digest(struct rbuf *r, struct wire_digest *d)
 void
 wire_put_doubt(struct wbuf *w, const struct wire_doubt *d)
 {
-	wire_put_head(w, WIRE_DOUBT, 9);
+	wire_put_head(w, WIRE_DOUBT, 13);
 	wbuf_u32(w, d->kernel_us);
 	wbuf_u32(w, d->pending_us);
 	wbuf_u8(w, d->flags);
+	wbuf_u32(w, d->clock_us);
 }
 
 bool
 wire_get_doubt(struct rbuf *r, struct wire_doubt *d)
 {
 	return rbuf_u32(r, &d->kernel_us) && rbuf_u32(r, &d->pending_us) &&
-	    rbuf_u8(r, &d->flags) && r->len == 0;
+	    rbuf_u8(r, &d->flags) && rbuf_u32(r, &d->clock_us) && r->len == 0;
 }
 
 void
 wire_put_echoed(struct wbuf *w, const struct wire_echoed *e)
 {
-	wire_put_head(w, WIRE_ECHOED, 24);
+	wire_put_head(w, WIRE_ECHOED, 28);
 	wbuf_u64(w, e->id);
 	wbuf_u64(w, e->epoch);
 	wbuf_u64(w, e->stamp);
+	wbuf_u32(w, e->held_us);
 }
 
 bool
 wire_get_echoed(struct rbuf *r, struct wire_echoed *e)
 {
 	return rbuf_u64(r, &e->id) && rbuf_u64(r, &e->epoch) && rbuf_u64(r, &e->stamp) &&
-	    r->len == 0;
+	    rbuf_u32(r, &e->held_us) && r->len == 0;
+}
+
+static void
+put_of(struct wbuf *w, const struct wire_snap *s)
+{
+	wbuf_u64(w, s->id);
+	wbuf_u64(w, s->nonce);
+}
+
+static bool
+get_of(struct rbuf *r, struct wire_snap *s)
+{
+	return rbuf_u64(r, &s->id) && rbuf_u64(r, &s->nonce);
+}
+
+void
+wire_put_snap(struct wbuf *w, const struct wire_snap *s)
+{
+	wire_put_head(w, WIRE_SNAP, 16);
+	put_of(w, s);
+}
+
+bool
+wire_get_snap(struct rbuf *r, struct wire_snap *s)
+{
+	return get_of(r, s) && r->len == 0;
+}
+
+void
+wire_put_sums(struct wbuf *w, const struct wire_sums *s)
+{
+	unsigned	 i;
+
+	wire_put_head(w, WIRE_SUMS, 18 + 8 * (size_t)s->n);
+	put_of(w, &s->of);
+	wbuf_u16(w, s->first);
+	for (i = 0; i < s->n; i++)
+		wbuf_u64(w, s->sum[i]);
+}
+
+bool
+wire_get_sums(struct rbuf *r, struct wire_sums *s)
+{
+	unsigned	 i;
+
+	if (r->len < 26 || (r->len - 18) % 8 != 0 || (r->len - 18) / 8 > WIRE_SUMS_MAX)
+		return false;
+	s->n = (uint16_t)((r->len - 18) / 8);
+	if (!get_of(r, &s->of) || !rbuf_u16(r, &s->first) || s->first + s->n > (int)WIRE_BUCKETS)
+		return false;
+	for (i = 0; i < s->n; i++)
+		if (!rbuf_u64(r, &s->sum[i]))
+			return false;
+	return r->len == 0;
+}
+
+void
+wire_put_retell(struct wbuf *w, const struct wire_retell *t)
+{
+	wire_put_head(w, WIRE_RETELL, 17);
+	put_of(w, &t->of);
+	wbuf_u8(w, t->what);
+}
+
+bool
+wire_get_retell(struct rbuf *r, struct wire_retell *t)
+{
+	return get_of(r, &t->of) && rbuf_u8(r, &t->what) && t->what >= WIRE_RETELL_BEGIN &&
+	    t->what <= WIRE_RETELL_END && r->len == 0;
+}
+
+static void
+put_check(struct wbuf *w, const struct wire_check *c)
+{
+	wbuf_u64(w, c->nonce);
+	wbuf_u32(w, c->stream);
+}
+
+static bool
+get_check(struct rbuf *r, struct wire_check *c)
+{
+	return rbuf_u64(r, &c->nonce) && rbuf_u32(r, &c->stream);
+}
+
+void
+wire_put_check(struct wbuf *w, const struct wire_check *c)
+{
+	wire_put_head(w, WIRE_CHECK, 12);
+	put_check(w, c);
+}
+
+bool
+wire_get_check(struct rbuf *r, struct wire_check *c)
+{
+	return get_check(r, c) && r->len == 0;
+}
+
+void
+wire_put_mend(struct wbuf *w, const struct wire_mend *m)
+{
+	wire_put_head(w, WIRE_MEND, 12 + sizeof(m->map));
+	put_check(w, &m->of);
+	wbuf_bytes(w, m->map, sizeof(m->map));
+}
+
+bool
+wire_get_mend(struct rbuf *r, struct wire_mend *m)
+{
+	return r->len == 12 + sizeof(m->map) && get_check(r, &m->of) &&
+	    rbuf_bytes(r, m->map, sizeof(m->map));
 }
 
 void
@@ -233,11 +345,13 @@ wire_put_restart(struct wbuf *w, uint32_t stream)
 void
 wire_put_report(struct wbuf *w, const struct wire_report *p)
 {
-	wire_put_head(w, WIRE_REPORT, 21);
+	wire_put_head(w, WIRE_REPORT, 29);
 	wbuf_u64(w, p->stamp);
 	wbuf_u8(w, p->flags);
 	wbuf_u32(w, p->verified_ms);
 	wbuf_u32(w, p->lag_us);
+	wbuf_u32(w, p->lag_p99_us);
+	wbuf_u32(w, p->lag_max_us);
 	wbuf_u32(w, p->flows);
 }
 
@@ -246,6 +360,7 @@ wire_get_report(struct rbuf *r, struct wire_report *p)
 {
 	return rbuf_u64(r, &p->stamp) && rbuf_u8(r, &p->flags) &&
 	    rbuf_u32(r, &p->verified_ms) && rbuf_u32(r, &p->lag_us) &&
+	    rbuf_u32(r, &p->lag_p99_us) && rbuf_u32(r, &p->lag_max_us) &&
 	    rbuf_u32(r, &p->flows) && r->len == 0;
 }
 

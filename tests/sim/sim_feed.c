@@ -28,7 +28,7 @@
 #define CHAOS_STEPS	3000
 #define SETTLE_STEPS	20000
 #define STEP_US		1000
-#define FRAME_BYTES	400
+#define FRAME_BYTES	600
 #define GRACE_US	300000	/* longer than anything is under way */
 
 enum kind { TO_RECEIVER, ACK, REQUEST, RESTART };

@@ -14,6 +14,7 @@
 
 #include "ctsync/buf.h"
 #include "ctsync/carray.h"
+#include "ctsync/hist.h"
 #include "ctsync/siphash.h"
 #include "ctsync/u64set.h"
 
@@ -489,6 +490,73 @@ START_TEST(set_holds_zero)
 }
 END_TEST
 
+/* --- hist ------------------------------------------------------------------ */
+
+START_TEST(hist_percentiles)
+{
+	static struct hist	 h;
+	struct hist_summary	 s;
+	unsigned		 i;
+
+	memset(&h, 0, sizeof(h));
+	ck_assert(!hist_get(&h, &s));
+	ck_assert(s.count == 0 && s.max == 0);
+	for (i = 1; i <= 1000; i++)
+		hist_add(&h, 5000000, i * 100, 1);
+	ck_assert(hist_get(&h, &s));
+	ck_assert_uint_eq(s.count, 1000);
+	ck_assert_uint_eq(s.max, 100000);
+	/* never too low, an eighth too high at most */
+	ck_assert(s.median >= 50000 && s.median <= 50000 * 9 / 8);
+	ck_assert(s.p99 >= 99000 && s.p99 <= 100000);
+	/* extremes have a class, and weights count */
+	hist_add(&h, 5000000, UINT32_MAX, 1);
+	hist_add(&h, 5000000, 0, 2000);
+	ck_assert(hist_get(&h, &s));
+	ck_assert_uint_eq(s.max, UINT32_MAX);
+	ck_assert_uint_eq(s.median, 0);
+	ck_assert_uint_eq(s.count, 3001);
+}
+END_TEST
+
+/* For each value: a summary of it alone is itself, as the greatest, and not below it. */
+START_TEST(hist_classes)
+{
+	static struct hist	 h;
+	struct hist_summary	 s;
+	uint32_t		 v;
+	uint64_t		 now = 1;
+
+	for (v = 1; v < UINT32_MAX / 2; v += 1 + v / 50) {
+		memset(&h, 0, sizeof(h));
+		hist_add(&h, now, v, 3);
+		hist_add(&h, now, v * 2, 1);
+		ck_assert(hist_get(&h, &s));
+		ck_assert(s.median >= v && s.median - v <= v / 8);
+		ck_assert_uint_eq(s.max, v * 2);
+	}
+}
+END_TEST
+
+/* Six slots of ten seconds; nothing newer, nothing forgotten. */
+START_TEST(hist_window)
+{
+	static struct hist	 h;
+	struct hist_summary	 s;
+
+	memset(&h, 0, sizeof(h));
+	hist_add(&h, 3000000, 100, 1);
+	hist_add(&h, 52000000, 200, 1);
+	ck_assert(hist_get(&h, &s) && s.count == 2);
+	hist_add(&h, 61000000, 50, 1);
+	ck_assert(hist_get(&h, &s) && s.count == 2 && s.max == 200);
+	hist_add(&h, 1000000000000u, 7, 1);
+	ck_assert(hist_get(&h, &s) && s.count == 1 && s.max == 7 && s.median == 7);
+	hist_add(&h, 999000000000u, 8, 1);	/* a late one counts as now */
+	ck_assert(hist_get(&h, &s) && s.count == 2);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -510,6 +578,9 @@ main(void)
 	tcase_add_test(tc, carray_grows_in_place);
 	tcase_add_test(tc, set_agrees_with_a_list);
 	tcase_add_test(tc, set_holds_zero);
+	tcase_add_test(tc, hist_percentiles);
+	tcase_add_test(tc, hist_classes);
+	tcase_add_test(tc, hist_window);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_set_tap(sr, "-");

@@ -143,19 +143,31 @@ add_back(uint64_t b, uint64_t t)
 }
 
 static void
-add_doubt(uint32_t kernel_us, uint32_t pending_us, uint8_t flags)
+add_doubt_at(uint32_t kernel_us, uint32_t pending_us, uint8_t flags, uint64_t clock_us)
 {
-	struct wire_doubt	 d = { kernel_us, pending_us, flags };
+	struct wire_doubt	 d = { kernel_us, pending_us, flags, (uint32_t)clock_us };
 
 	wire_put_doubt(&w, &d);
 }
 
 static void
-add_echoed(uint64_t id, uint64_t epoch, uint64_t stamp)
+add_doubt(uint32_t kernel_us, uint32_t pending_us, uint8_t flags)
 {
-	struct wire_echoed	 e = { id, epoch, stamp };
+	add_doubt_at(kernel_us, pending_us, flags, 0);
+}
+
+static void
+add_echoed_held(uint64_t id, uint64_t epoch, uint64_t stamp, uint32_t held_us)
+{
+	struct wire_echoed	 e = { id, epoch, stamp, held_us };
 
 	wire_put_echoed(&w, &e);
+}
+
+static void
+add_echoed(uint64_t id, uint64_t epoch, uint64_t stamp)
+{
+	add_echoed_held(id, epoch, stamp, 0);
 }
 
 /* In a block of just the right size. */
@@ -918,38 +930,95 @@ END_TEST
 
 /* --- comparing ------------------------------------------------------------ */
 
-START_TEST(a_difference)
+/* A frame whose digest is not ours. */
+static void
+differing(void)
 {
-	struct wire_request	 q;
-	uint64_t		 nonce;
-
-	synced(20);
 	begin(seq);
-	nonce = st()->requests;
 	sum.sum ^= 1;
 	ck_assert_int_eq(finish(30, true), 0);
-	ck_assert_uint_eq(st()->differed, 1);
-	ck_assert_uint_eq(st()->requests, nonce + 1);
-	ck_assert_int_eq(recv_state(r), RECV_WAITING);
-	ck_assert(!recv_was_equal(r));
-	/* not at once again and again */
-	ck_assert(!recv_request(r, &q, now));
+	sum.sum ^= 1;
+}
+
+/* Let a repair that nobody answers come to its end. */
+static void
+unanswered(void)
+{
+	struct wire_check	 c;
+
 	now += 1000000;
-	q = request();
-	ck_assert_uint_eq(q.epoch, 0);
+	while (recv_run(r, 100, now))
+		;
+	ck_assert(recv_check(r, &c) && c.stream == stream);
+	now += 5000000;
+	(void)recv_run(r, 100, now);
+	ck_assert(!recv_check(r, &c) && !recv_mending(r));
+}
+
+/* Buckets are tried three times, then a new generation; then it is persistent. */
+START_TEST(a_difference)
+{
+	struct wire_check	 c;
+	uint64_t		 requests;
+	unsigned		 i;
+
+	synced(20);
+	requests = st()->requests;
+	for (i = 0; i < 3; i++) {
+		differing();
+		ck_assert_uint_eq(st()->differed, i + 1);
+		ck_assert(recv_mending(r) && !recv_was_equal(r));
+		/* nothing is compared while it is repaired, and the stream goes on */
+		differing();
+		ck_assert_uint_eq(st()->differed, i + 1);
+		ck_assert_uint_eq(st()->requests, requests);
+		unanswered();
+	}
+	differing();
+	ck_assert_uint_eq(st()->requests, requests + 1);
+	ck_assert_uint_eq(st()->escalated, 1);
+	ck_assert_int_eq(recv_state(r), RECV_WAITING);
+	now += 1000000;
+	ck_assert_uint_eq(request().epoch, 0);
 	/* what we hold stays usable */
 	ck_assert_uint_eq(ftab_count(recv_table(r)), 20);
 	/* an answer that is none does not make it forget that it wants a new generation */
 	start(0, 30, false);
 	recv_restart(r, stream);
 	ck_assert_uint_eq(request().epoch, 0);
+	/* a proof makes good for everything */
 	synced(10);
 	check_table();
-	/* the right sum over another number is a difference, too */
+	differing();
+	ck_assert(recv_mending(r) && !recv_persistent(r));
+	for (i = 1; i < 3; i++) {
+		unanswered();
+		differing();
+	}
+	unanswered();
+	/* the right sum over another number is a difference, too; and so it is right after a generation */
 	begin(seq);
 	sum.flows++;
 	ck_assert_int_eq(finish(30, true), 0);
-	ck_assert_uint_eq(st()->differed, 2);
+	ck_assert_uint_eq(st()->escalated, 2);
+	now += 1000000;
+	start(WIRE_START_NEWGEN | WIRE_START_FULL, 0, false);
+	sum.flows++;
+	begin(seq);
+	wire_put_horizon(&w, 0);
+	ck_assert_int_eq(finish(0, true), 0);
+	ck_assert(recv_persistent(r));
+	/* it stays on the stream, and tries again in a minute, not before */
+	requests = st()->requests;
+	differing();
+	ck_assert(!recv_check(r, &c));
+	ck_assert_uint_eq(st()->requests, requests);
+	now += 60000000;
+	differing();
+	ck_assert_uint_eq(st()->requests, requests + 1);
+	sum.flows--;
+	synced(10);
+	ck_assert(!recv_persistent(r));
 }
 END_TEST
 
@@ -1033,26 +1102,59 @@ START_TEST(no_proof)
 }
 END_TEST
 
+/* A frame with so many changes, whose oldest one waited for pending_us, built at the peer's clock. */
+static void
+changes_at(uint64_t clock_us, uint32_t pending_us, unsigned n)
+{
+	begin(seq);
+	add_doubt_at(0, pending_us, 0, clock_us);
+	for (; n > 0; n--)
+		add_flow(n, below(1000) + 1);
+	ck_assert_int_eq(finish(20 + seq, true), 0);
+}
+
+/* The peer's clock is 5000 s behind; a REPORT took 300 us, a frame 700 us. */
 START_TEST(lag)
 {
+	static const uint64_t	 behind = 5000000000u;
+	struct hist_summary	 s;
+	unsigned		 i;
+
+	now += behind;
 	synced(20);
-	ck_assert_uint_eq(recv_lag_us(r), WIRE_NEVER);
+	ck_assert(!recv_lag(r, &s));
+	/* without a stamp that came back nothing is known */
+	changes_at(now - behind, 1000, 1);
+	ck_assert(!recv_lag(r, &s));
+	/* it had the stamp for 2 ms */
 	begin(seq);
-	add_doubt(0, 0, 0);
-	add_echoed(MY_ID, MY_EPOCH, now - 400);
-	ck_assert_int_eq(finish(20, true), 0);
-	ck_assert_uint_eq(recv_lag_us(r), WIRE_NEVER);
-	/* what waited at the sender and half of the way there and back */
+	add_doubt_at(0, 0, 0, now - behind - 700);
+	add_echoed_held(MY_ID, MY_EPOCH, now - 3000, 2000);
+	ck_assert_int_eq(finish(20 + seq, true), 0);
+	ck_assert(!recv_lag(r, &s));		/* no changes in it */
+	changes_at(now - behind - 700, 1000, 3);
+	ck_assert(recv_lag(r, &s));
+	ck_assert_uint_eq(s.count, 3);
+	ck_assert_uint_eq(s.max, 2000);	/* 700 there, 1000 waiting, 300 that are not known better */
+	ck_assert(s.median == 2000 && s.p99 == 2000);
+	/* a REPORT that took longer makes nothing better or worse */
 	begin(seq);
-	add_doubt(0, 1000, 0);
-	add_flow(1, 3);
-	ck_assert_int_eq(finish(21, true), 0);
-	ck_assert_uint_eq(recv_lag_us(r), 1200);
-	begin(seq);
-	add_doubt(0, WIRE_NEVER, 0);
-	add_flow(1, 4);
-	ck_assert_int_eq(finish(22, true), 0);
-	ck_assert_uint_eq(recv_lag_us(r), WIRE_NEVER - 1);
+	add_doubt_at(0, 0, 0, now - behind - 700);
+	add_echoed_held(MY_ID, MY_EPOCH, now - 9000, 2000);
+	ck_assert_int_eq(finish(20 + seq, true), 0);
+	for (i = 0; i < 97; i++)
+		changes_at(now - behind - 700, 500, 1);
+	ck_assert(recv_lag(r, &s) && s.max == 2000 && s.count == 100);
+	ck_assert(s.median >= 1500 && s.median <= 1700);
+	ck_assert_uint_ge(s.p99, 2000 - 2000 / 8);
+	/* it never looks better than it can have been */
+	changes_at(now - behind + 5000, 0, 1);
+	changes_at(now - behind, WIRE_NEVER, 1);
+	ck_assert(recv_lag(r, &s) && s.count == 100);
+	/* a frame that waits for an earlier one is late by that */
+	now += 50000;
+	changes_at(now - behind - 50000, 1000, 1);
+	ck_assert(recv_lag(r, &s) && s.max == 51300);
 }
 END_TEST
 

@@ -23,6 +23,10 @@ union any {
 	struct wire_ack		 ack;
 	struct wire_request	 request;
 	struct wire_report	 report;
+	struct wire_snap	 snap;
+	struct wire_retell	 retell;
+	struct wire_check	 check;
+	struct wire_mend	 mend;
 	struct wire_versions	 versions;
 	struct wire_boot	 boot;
 	uint64_t		 u64;
@@ -148,6 +152,7 @@ put_doubt(struct wbuf *w, union any *a)
 	a->doubt.kernel_us = (uint32_t)rnd();
 	a->doubt.pending_us = (uint32_t)rnd();
 	a->doubt.flags = (uint8_t)rnd();
+	a->doubt.clock_us = (uint32_t)rnd();
 	wire_put_doubt(w, &a->doubt);
 }
 
@@ -163,6 +168,7 @@ put_echoed(struct wbuf *w, union any *a)
 	a->echoed.id = rnd();
 	a->echoed.epoch = rnd();
 	a->echoed.stamp = rnd();
+	a->echoed.held_us = (uint32_t)rnd();
 	wire_put_echoed(w, &a->echoed);
 }
 
@@ -236,6 +242,8 @@ put_report(struct wbuf *w, union any *a)
 	a->report.flags = (uint8_t)rnd();
 	a->report.verified_ms = (uint32_t)rnd();
 	a->report.lag_us = (uint32_t)rnd();
+	a->report.lag_p99_us = (uint32_t)rnd();
+	a->report.lag_max_us = (uint32_t)rnd();
 	a->report.flows = (uint32_t)rnd();
 	wire_put_report(w, &a->report);
 }
@@ -292,6 +300,67 @@ get_challenge(struct rbuf *r, union any *a)
 	return wire_get_bytes(r, a->bytes, WIRE_CHALLENGE_BYTES);
 }
 
+static void
+put_snap(struct wbuf *w, union any *a)
+{
+	a->snap.id = rnd();
+	a->snap.nonce = rnd();
+	wire_put_snap(w, &a->snap);
+}
+
+static bool
+get_snap(struct rbuf *r, union any *a)
+{
+	return wire_get_snap(r, &a->snap);
+}
+
+static void
+put_retell(struct wbuf *w, union any *a)
+{
+	a->retell.of.id = rnd();
+	a->retell.of.nonce = rnd();
+	a->retell.what = (uint8_t)(1 + rnd() % 4);
+	wire_put_retell(w, &a->retell);
+}
+
+static bool
+get_retell(struct rbuf *r, union any *a)
+{
+	return wire_get_retell(r, &a->retell);
+}
+
+static void
+put_check(struct wbuf *w, union any *a)
+{
+	a->check.nonce = rnd();
+	a->check.stream = (uint32_t)rnd();
+	wire_put_check(w, &a->check);
+}
+
+static bool
+get_check(struct rbuf *r, union any *a)
+{
+	return wire_get_check(r, &a->check);
+}
+
+static void
+put_mend(struct wbuf *w, union any *a)
+{
+	unsigned	 i;
+
+	a->mend.of.nonce = rnd();
+	a->mend.of.stream = (uint32_t)rnd();
+	for (i = 0; i < sizeof(a->mend.map); i++)
+		a->mend.map[i] = (uint8_t)rnd();
+	wire_put_mend(w, &a->mend);
+}
+
+static bool
+get_mend(struct rbuf *r, union any *a)
+{
+	return wire_get_mend(r, &a->mend);
+}
+
 static const struct {
 	uint8_t	 kind;
 	size_t	 size;		/* of the body, by doc/wire.md */
@@ -304,12 +373,16 @@ static const struct {
 	{ 0x86, 8, put_horizon, get_horizon },
 	{ 0x87, 12, put_join, get_join },
 	{ 0x88, 12, put_digest, get_digest },
-	{ 0x09, 9, put_doubt, get_doubt },
-	{ 0x0a, 24, put_echoed, get_echoed },
+	{ 0x09, 13, put_doubt, get_doubt },
+	{ 0x0a, 28, put_echoed, get_echoed },
+	{ 0x0b, 16, put_snap, get_snap },
+	{ 0x0d, 17, put_retell, get_retell },
 	{ 0x21, 1, put_probe, get_probe },
 	{ 0x23, 49, put_request, get_request },
 	{ 0x24, 4, put_restart, get_restart },
-	{ 0x25, 21, put_report, get_report },
+	{ 0x25, 29, put_report, get_report },
+	{ 0x27, 12, put_check, get_check },
+	{ 0x28, 140, put_mend, get_mend },
 	{ 0xc0, 6, put_versions, get_versions },
 	{ 0xc2, 16, put_dst, get_dst },
 	{ 0xc3, 16, put_challenge, get_challenge },
@@ -319,7 +392,7 @@ static const struct {
 
 START_TEST(round_trip)
 {
-	uint8_t		 buf[64], kind;
+	uint8_t		 buf[256], kind;
 	union any	 in, out;
 	struct wbuf	 w;
 	struct rbuf	 r, body;
@@ -490,6 +563,51 @@ START_TEST(too_many_gaps)
 }
 END_TEST
 
+/* Sums are as many as there are, within the buckets; what RETELL says is one of four things. */
+START_TEST(sums_and_retell)
+{
+	static struct wire_sums	 in = { { 1, 2 }, 1000, 24, { 0 } }, out;
+	uint8_t			 buf[2048], kind;
+	struct wbuf		 w;
+	struct rbuf		 r, body;
+	unsigned		 i;
+	static const struct wire_retell	 t = { { 1, 2 }, 5 }, t0 = { { 1, 2 }, 0 };
+	struct wire_retell	 tout;
+
+	for (i = 0; i < in.n; i++)
+		in.sum[i] = rnd();
+	wbuf_init(&w, buf, sizeof(buf));
+	wire_put_sums(&w, &in);
+	rbuf_init(&r, buf, w.len);
+	ck_assert(wire_next(&r, &kind, &body) && kind == WIRE_SUMS && body.len == 18 + 8 * 24);
+	ck_assert(wire_get_sums(&body, &out));
+	ck_assert(out.of.id == 1 && out.of.nonce == 2 && out.first == 1000 && out.n == 24);
+	ck_assert_mem_eq(out.sum, in.sum, 24 * sizeof(out.sum[0]));
+	for (i = 0; i < 18 + 8 * 24 + 8; i++) {
+		rbuf_init(&body, buf + WIRE_RECORD_HEAD, i);
+		ck_assert(wire_get_sums(&body, &out) == (i >= 26 && i % 8 == 2 && i <= 18 + 8 * 24));
+	}
+	in.first = 1001;		/* one bucket too far */
+	wbuf_init(&w, buf, sizeof(buf));
+	wire_put_sums(&w, &in);
+	rbuf_init(&body, buf + WIRE_RECORD_HEAD, w.len - WIRE_RECORD_HEAD);
+	ck_assert(!wire_get_sums(&body, &out));
+	in.first = 0;			/* more than a record may have */
+	in.n = WIRE_SUMS_MAX;
+	wbuf_init(&w, buf, sizeof(buf));
+	wire_put_sums(&w, &in);
+	wbuf_u64(&w, 7);
+	rbuf_init(&body, buf + WIRE_RECORD_HEAD, w.len - WIRE_RECORD_HEAD);
+	ck_assert(!wire_get_sums(&body, &out));
+	wbuf_init(&w, buf, sizeof(buf));
+	wire_put_retell(&w, &t);
+	wire_put_retell(&w, &t0);
+	rbuf_init(&r, buf, w.len);
+	for (i = 0; i < 2; i++)
+		ck_assert(wire_next(&r, &kind, &body) && !wire_get_retell(&body, &tout));
+}
+END_TEST
+
 /* --- to the byte ---------------------------------------------------------- */
 
 START_TEST(known_bytes)
@@ -498,14 +616,14 @@ START_TEST(known_bytes)
 		0x22, 0, 16, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 0, 2,
 		0x85, 0, 25, 0, 0, 0, 0, 0, 0, 0, 7, 3, 0, 0, 0, 0, 0, 0, 1, 0,
 		0, 0, 0, 0, 0, 0, 0, 2,
-		0x25, 0, 21, 0, 0, 0, 0, 0, 0, 0, 5, 1, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 8,
-		0, 0, 0, 4
+		0x25, 0, 29, 0, 0, 0, 0, 0, 0, 0, 5, 1, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 8,
+		0, 0, 0, 9, 0, 0, 1, 0, 0, 0, 0, 4
 	};
 	struct wire_ack		 a = { .stream = 0x01020304, .seq = 9, .ngaps = 1,
 				    .gaps = { { 1, 2 } } };
 	struct wire_start	 s = { 7, WIRE_START_NEWGEN | WIRE_START_FULL,
 				    { { 0x100, 2 } } };
-	struct wire_report	 p = { 5, WIRE_REPORT_IN_SYNC, WIRE_NEVER, 8, 4 };
+	struct wire_report	 p = { 5, WIRE_REPORT_IN_SYNC, WIRE_NEVER, 8, 9, 256, 4 };
 	uint8_t			 buf[128];
 	struct wbuf		 w;
 
@@ -533,6 +651,7 @@ main(void)
 	tcase_add_test(tc, one_after_another);
 	tcase_add_test(tc, acks);
 	tcase_add_test(tc, too_many_gaps);
+	tcase_add_test(tc, sums_and_retell);
 	tcase_add_test(tc, known_bytes);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
