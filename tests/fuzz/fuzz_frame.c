@@ -21,7 +21,8 @@
 
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum state { WAITING, FILLING, COMPARING, NEARLY_FULL, SECOND_GENERATION, STATES };
+enum state { WAITING, FILLING, COMPARING, NEARLY_FULL, SECOND_GENERATION, ASKING, TELLING,
+	STATES };
 
 static const struct sipkey	 dkey = { { 1, 2 } };
 
@@ -96,6 +97,50 @@ fill(struct recv *r, uint32_t stream, bool whole)
 	give(r, stream, &w);
 }
 
+/* A frame without flows, whose digest does not fit. */
+static void
+differ(struct recv *r, uint64_t seq, const struct wire_sums *s)
+{
+	struct wire_digest	 d = { 1, 1 };
+	struct wire_here	 here = { { { 9, 9 } }, 9 };
+	uint8_t			 buf[2048];
+	struct wbuf		 w;
+
+	wbuf_init(&w, buf, sizeof(buf));
+	wbuf_u64(&w, seq);
+	if (s != NULL && s->first == 0)
+		wire_put_snap(&w, &s->of);
+	if (s != NULL)
+		wire_put_sums(&w, s);
+	wire_put_pos(&w, &here);
+	wire_put_digest(&w, &d);
+	give(r, recv_stream(r), &w);
+	while (recv_run(r, 100, NOW))
+		;
+}
+
+/* On with a repair, of the buckets 0 to 127; the number of the next frame. */
+static uint64_t
+begin_repair(struct recv *r, bool telling)
+{
+	struct wire_sums	 s = { .of = { 5, 1 }, .n = WIRE_SUMS_MAX };
+	struct wire_check	 c;
+	struct wire_mend	 m;
+	uint64_t		 seq = 3;
+
+	differ(r, seq++, NULL);
+	check(recv_check(r, &c) && c.nonce == 1);
+	if (!telling)
+		return seq;
+	memset(s.sum, 1, sizeof(s.sum));
+	for (; s.first < WIRE_BUCKETS; s.first = (uint16_t)(s.first + s.n)) {
+		differ(r, seq++, &s);
+		memset(s.sum, 0, sizeof(s.sum));	/* but those of a few flows, differ too */
+	}
+	check(recv_mend(r, &m) && m.of.nonce == 2);
+	return seq;
+}
+
 /* Number of the next frame. */
 static uint64_t
 prepare(struct recv *r, enum state state)
@@ -107,6 +152,8 @@ prepare(struct recv *r, enum state state)
 		recv_resync(r);
 		fill(r, 2, false);
 	}
+	if (state == ASKING || state == TELLING)
+		return begin_repair(r, state == TELLING);
 	return 3;
 }
 

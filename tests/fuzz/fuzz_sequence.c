@@ -21,7 +21,7 @@
 #define PEERS		2u
 #define KEYS		32u
 #define NET		64u	/* frames under way; the oldest one is lost for the next */
-#define FRAME_BYTES	480
+#define FRAME_BYTES	640
 #define OPS_MAX		600
 #define PEACE_STEPS	2000
 
@@ -47,6 +47,7 @@ struct world {
 	struct wire_ack		 old_ack[PEERS];
 	struct wire_request	 old_request[PEERS];
 	bool			 forged;
+	bool			 rotten;	/* a receiver's memory was changed */
 };
 
 static const struct sipkey	 dkey = { { 1, 2 } };
@@ -93,7 +94,7 @@ op_trailer(void *ctx, uint32_t peers, uint32_t pending_us, struct wbuf *wb)
 	wire_put_doubt(wb, &d);
 	for (p = 0; p < PEERS; p++)
 		if ((peers & 1u << p) && w->stamp[p] != 0) {
-			e = (struct wire_echoed){ p + 1, w->epoch[p], w->stamp[p] };
+			e = (struct wire_echoed){ p + 1, w->epoch[p], w->stamp[p], 7 };
 			wire_put_echoed(wb, &e);
 		}
 }
@@ -183,11 +184,37 @@ static void
 ask(struct world *w, unsigned p)
 {
 	struct wire_request	 q;
+	struct wire_check	 c;
+	struct wire_mend	 m;
 
-	if (!recv_request(w->rc[p], &q, w->now_us))
+	if (recv_request(w->rc[p], &q, w->now_us)) {
+		w->old_request[p] = q;
+		feed_request(w->feed, p, &q, w->now_us);
+	}
+	if (recv_check(w->rc[p], &c))
+		feed_check(w->feed, p, &c);
+	if (recv_mend(w->rc[p], &m))
+		feed_mend(w->feed, p, &m);
+}
+
+/* A flow of a receiver changes in its memory. */
+static void
+rot(struct world *w, unsigned p, uint8_t arg)
+{
+	struct ftab	*t = recv_table(w->rc[p]);
+	uint8_t		 body[FLOW_BODY_MAX];
+	const uint8_t	*old;
+	uint32_t	 h = ftab_next(t, arg % KEYS);
+	size_t		 len;
+
+	if (h == FTAB_NIL)
 		return;
-	w->old_request[p] = q;
-	feed_request(w->feed, p, &q, w->now_us);
+	old = ftab_body(t, h, &len);
+	memcpy(body, old, len);
+	body[len - 1] ^= 1;
+	check(ftab_set(t, h, body, len) == 0);
+	recv_verify(w->rc[p], w->now_us);
+	w->rotten = true;
 }
 
 static void
@@ -202,7 +229,7 @@ static void
 new_receiver(struct world *w, unsigned p)
 {
 	struct recv_conf	 c = { .table_key = { { 5, p } }, .max_flows = 1000,
-				    .my_id = p + 1 };
+				    .my_id = p + 1, .scrub_us = 1000000 };
 
 	recv_free(w->rc[p]);
 	c.my_epoch = w->epoch[p] += 1000000;
@@ -223,6 +250,8 @@ forge(struct world *w, unsigned p, unsigned what, struct rbuf *bytes)
 {
 	struct wire_request	 q;
 	struct wire_ack		 a;
+	struct wire_check	 c;
+	struct wire_mend	 m;
 	uint32_t		 stream = recv_stream(w->rc[p]);
 	uint8_t			*exact;
 
@@ -241,9 +270,17 @@ forge(struct world *w, unsigned p, unsigned what, struct rbuf *bytes)
 		if (wire_get_ack(bytes, &a))
 			feed_ack(w->feed, p, &a, w->now_us);
 		break;
-	default:
+	case 2:
 		if (wire_get_request(bytes, &q))
 			feed_request(w->feed, p, &q, w->now_us);
+		break;
+	case 3:
+		if (wire_get_check(bytes, &c))
+			feed_check(w->feed, p, &c);
+		break;
+	default:
+		if (wire_get_mend(bytes, &m))
+			feed_mend(w->feed, p, &m);
 		break;
 	}
 }
@@ -289,6 +326,8 @@ peer_op(struct world *w, unsigned p, unsigned op, uint8_t arg)
 			feed_forget(w->feed, p);
 		else if (arg % 16 == 4)
 			recv_flush(w->rc[p]);
+		else if (arg % 16 == 5)
+			rot(w, p, arg >> 4);
 		break;
 	}
 }
@@ -304,7 +343,7 @@ operate(struct world *w, uint8_t op, uint8_t arg, struct rbuf *in)
 	case 0x00:
 	case 0x10:
 		if (op & 0x0f)
-			put(w, arg % KEYS, op & 0x1fu, arg >> 7);
+			put(w, arg % KEYS, op & 0x1fu, (arg >> 6) % 3);
 		else
 			del(w, arg % KEYS);
 		break;
@@ -320,7 +359,7 @@ operate(struct world *w, uint8_t op, uint8_t arg, struct rbuf *in)
 		feed_set_complete(w->feed);
 		break;
 	case 0x50:
-		if ((op & 0x0f) < 3 && rbuf_sub(in, arg < in->len ? arg : in->len, &bytes))
+		if ((op & 0x0f) < 5 && rbuf_sub(in, arg < in->len ? arg : in->len, &bytes))
 			forge(w, p, op & 0x0fu, &bytes);
 		break;
 	default:
@@ -403,7 +442,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct world	 w;
 	struct feed_conf	 c = { .epoch = 9, .digest_key = dkey, .table_key = { { 3, 4 } },
-				    .max_flows = 1000, .frame_bytes = FRAME_BYTES };
+				    .max_flows = 1000, .frame_bytes = FRAME_BYTES, .hold_us = 50000 };
 	struct rbuf		 in;
 	uint8_t			 op, arg;
 	unsigned		 i, p;
@@ -417,8 +456,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	c.max_tombs = (op >> 2 & 3) * 4;
 	w.feed = feed_new(&c, &ops, &w);
 	check(w.feed != NULL);
-	for (p = 0; p < PEERS; p++)
+	for (p = 0; p < PEERS; p++) {
+		feed_set_peer_id(w.feed, p, p + 1);
 		new_receiver(&w, p);
+	}
 	for (i = 0; i < OPS_MAX && rbuf_u8(&in, &op) && rbuf_u8(&in, &arg); i++)
 		operate(&w, op, arg, &in);
 	check_feed(&w);
@@ -426,7 +467,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check(peace(&w) || w.forged);
 	check_feed(&w);
 	for (p = 0; p < PEERS; p++) {
-		check(recv_stats(w.rc[p])->differed == 0 || w.forged);
+		check(recv_stats(w.rc[p])->differed == 0 || w.forged || w.rotten);
 		recv_free(w.rc[p]);
 	}
 	feed_free(w.feed);
