@@ -84,13 +84,18 @@ equality(const json_t *peer, const char *sync_key, const char *age_key, char buf
 }
 
 static const char *
-lag(const json_t *peer, const char *key, char buf[TEXT_MAX])
+lag(const json_t *peer, const char *median, const char *p99, char buf[TEXT_MAX])
 {
-	const json_t	*v = json_object_get(peer, key);
+	const json_t	*m = json_object_get(peer, median), *v = json_object_get(peer, p99);
+	char		 a[TEXT_MAX], b[TEXT_MAX];
 
-	if (!json_is_number(v))
+	if (!json_is_number(m))
 		return "-";
-	return text_ms(json_number_value(v), buf);
+	if (!json_is_number(v))
+		return text_ms(json_number_value(m), buf);
+	snprintf(buf, TEXT_MAX, "%.24s, p99 %.24s", text_ms(json_number_value(m), a),
+	    text_ms(json_number_value(v), b));
+	return buf;
 }
 
 static void
@@ -123,8 +128,8 @@ print_peers(const json_t *peers)
 		table_cell(t, equality(p, "in_sync", "verified_ms", buf));
 		table_cell(t, equality(p, "peer_in_sync", "peer_verified_ms", buf));
 		table_cell(t, text_member(p, "flows", buf));
-		table_cell(t, lag(p, "lag_ms", buf));
-		table_cell(t, lag(p, "peer_lag_ms", buf));
+		table_cell(t, lag(p, "lag_ms", "lag_p99_ms", buf));
+		table_cell(t, lag(p, "peer_lag_ms", "peer_lag_p99_ms", buf));
 		table_cell(t, text_member(p, "acked", buf));
 		table_cell(t, text_member(p, "pending", buf));
 		table_cell(t, text_member(p, "link", buf));
