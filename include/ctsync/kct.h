@@ -84,6 +84,12 @@ void		 kct_event_close(struct kct_reader *r);
  */
 void		 kct_event_poke(struct kct_reader *r);
 /*
+ * Read until nothing is left, at most some thousand events: true if every event
+ * that happened before the call has been handed over.  False: there is more,
+ * call again when others have had their turn.  Calls callbacks.
+ */
+bool		 kct_event_drain(struct kct_reader *r) __attribute__((warn_unused_result));
+/*
  * Monotonic time in nanoseconds when the socket was last known to be empty:
  * every event before it has been handed over.  Looks at the socket if the
  * answer is older than four milliseconds; calls no callbacks.  0: never yet, or
@@ -117,6 +123,12 @@ struct kct_dump_result {
 };
 
 struct kct_dump_ops {
+	/*
+	 * Entries have been read from the kernel: may they be handed over?  If
+	 * not they wait, with all that follow, and the question comes again
+	 * within some milliseconds.  NULL: always.
+	 */
+	bool	(*ready)(void *ctx);
 	/* n >= 1 flows as they were when the kernel came by. */
 	void	(*flows)(void *ctx, const struct flow *f, size_t n);
 	/* The end: rc is 0 or -errno.  kct_dump_free() may be called from here. */

@@ -16,6 +16,7 @@
 #include "ctsync/feed.h"
 #include "ctsync/flow.h"
 #include "ctsync/ports.h"
+#include "ctsync/verify.h"
 
 struct local;
 
@@ -38,6 +39,7 @@ struct local_stats {
 	uint64_t	 dump_added, dump_changed;
 	uint64_t	 confirmed_gone;	/* removed after a GET said ENOENT */
 	uint64_t	 refused;	/* no room in the table */
+	uint64_t	 held;		/* ends that were held back: their address has gone */
 };
 
 struct local	*local_new(struct feed *feed, const struct kernel_port *kernel, void *kernel_ctx,
@@ -64,13 +66,44 @@ void		 local_event(struct local *l, enum local_event ev, const struct flow *f,
 
 /*
  * Dumps.  local_resync() asks for one; if one runs already another follows.
- * The port then delivers local_dump_begin(), its entries, and local_dump_end()
- * with 0 or -errno.
+ * local_audit() asks for one that nobody waits for and that gives way to
+ * others, local_overrun() for one because events were lost.  The port then
+ * delivers local_dump_begin(), its entries, and local_dump_end() with 0 or
+ * -errno.
  */
 void		 local_resync(struct local *l);
+void		 local_audit(struct local *l);
+void		 local_overrun(struct local *l);
 void		 local_dump_begin(struct local *l);
+/* Does somebody wait for the dump that was begun last? */
+bool		 local_dump_fast(const struct local *l);
+/*
+ * What the kernel has shown since local_dump_entry() was called last is about to
+ * follow, some 200 entries at most: is there room for it now?  Asked before the
+ * events that are older than it are handed over.
+ */
+bool		 local_dump_ready(struct local *l);
 void		 local_dump_entry(struct local *l, const struct flow *f, uint64_t now_us);
 void		 local_dump_end(struct local *l, int err, uint64_t now_us);
+
+/*
+ * Verification: a dump that records what no event accounts for, and repairs it
+ * as any dump does.  It begins as soon as no other dump is under way; one that
+ * runs is joined.  If events are lost meanwhile it is made again, three times
+ * at most.
+ */
+struct local_verified {
+	unsigned		 tries;
+	bool			 lost;		/* events were lost during the last one as well */
+	uint32_t		 flows;		/* in the table when it ended */
+	struct verify_log	 log;
+};
+
+void		 local_verify_begin(struct local *l);
+bool		 local_verifying(const struct local *l);
+/* What the last one found; valid until another one begins. */
+const struct local_verified *local_verified(const struct local *l);
+
 /* Are flows missing because there was no room for them? */
 bool		 local_no_room(const struct local *l);
 /* Is a re-read under way or asked for (its confirmations included)? */

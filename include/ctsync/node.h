@@ -79,6 +79,8 @@ struct node_ops {
 	void			(*role)(void *ctx, enum node_role role, bool done);
 	/* The takeover or commit that was begun is finished; see node_takeover(). */
 	void			(*taken)(void *ctx);
+	/* The verification that was begun is finished; see node_verify(). */
+	void			(*verified)(void *ctx);
 };
 
 /* Datagrams that were refused, by reason. */
@@ -161,6 +163,37 @@ struct node_taken {
  */
 void		 node_takeover(struct node *n, enum node_take what, uint64_t now_us);
 const struct node_taken	*node_taken(const struct node *n);
+
+enum node_compared {
+	NODE_COMPARED_EQUAL,
+	NODE_COMPARED_DIFFERENT,
+	NODE_NOT_COMPARABLE
+};
+
+struct node_verified_peer {
+	const char		*name;
+	enum node_compared	 state;
+	const char		*why;		/* not comparable: one reason, static; else NULL */
+	uint64_t		 flows;		/* of it that we hold */
+	struct verify_log	 log;		/* "here" is our copy, "there" the peer */
+};
+
+struct node_verified {
+	bool				 running;
+	uint64_t			 started_us, ended_us;
+	const struct local_verified	*local;		/* our table and our kernel */
+	unsigned			 npeers;
+	struct node_verified_peer	 peers[NODE_PEERS_MAX];
+};
+
+/*
+ * Compare entry for entry: the local table with the kernel, our copies with the
+ * peers.  ops->verified() tells when it is done, in a later node_run().  If one
+ * is running this one joins it.  What it found is valid until another begins.
+ */
+void		 node_verify(struct node *n, uint64_t now_us);
+const struct node_verified	*node_verified(const struct node *n);
+
 /* The role becomes standby.  Flows that the active peer does not have go later. */
 void		 node_release(struct node *n, uint64_t now_us);
 /* Have every peer send its table again. */

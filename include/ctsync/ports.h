@@ -8,6 +8,7 @@
 #ifndef CTSYNC_PORTS_H
 #define CTSYNC_PORTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -62,14 +63,24 @@ int		 kjob_add(struct kjob *j, const uint8_t *body, size_t len, uint32_t timeout
 struct kernel_port {
 	/*
 	 * Hand over a job.  0: it is the port's, and comes back, done, some
-	 * time after the call.  -EAGAIN: too many are under way, it stays the
-	 * caller's.
+	 * time after the call; what a KOP_GET found comes back when all events
+	 * from before it was found have been handed over.  -EAGAIN: too many
+	 * are under way, it stays the caller's.
 	 */
 	int		(*submit)(void *ctx, struct kjob *j);
-	/* Begin a dump (again, if one runs).  Its entries and its end come back. */
+	/*
+	 * Begin a dump; one that runs is given up, without its end.  Its entries
+	 * and its end come back, each entry when all events from before it was
+	 * read have been handed over.
+	 */
 	void		(*dump)(void *ctx);
 	/* Age in microseconds of what is known of the kernel: when its events were last read up. */
 	uint32_t	(*age_us)(void *ctx);
+	/*
+	 * Has this node just lost the address, so that the kernel ended the
+	 * flows that were masqueraded behind it?  NULL: never.
+	 */
+	bool		(*address_lost)(void *ctx, uint8_t family, const struct flow_addr *a);
 };
 
 struct link_port {

@@ -1,67 +1,20 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Kernel truth: events, dumps and confirmations, merged into the feed.
+ * Kernel truth: the kernel's events, and what a takeover adopts, merged into
+ * the feed.  Dumps and confirmations are in local_dump.c.
  *
- * Each entry carries the number of the dump in which it was last seen alive
- * (ftab_meta.gen): by an event since that dump began, or by the dump itself.
- * What lags behind when a dump ends is asked for by GET; only ENOENT means
- * gone.  While a dump or a GET is under way, keys that end are remembered, so
- * that older news of them does not bring them back.
+ * While a dump or a GET is under way, keys that end are remembered, so that
+ * older news of them does not bring them back.
  */
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "ctsync/local.h"
-#include "ctsync/log.h"
-#include "ctsync/u64set.h"
+#include "local_priv.h"
 
-#define CONFIRM_BATCH	512u		/* GETs a job */
-#define CONFIRM_LOOK	8192u		/* entries looked at in one call */
-#define UNKNOWN_MAX	1024u		/* incomplete flows that wait for a GET */
 #define ENDED_MAX	4000000u	/* keys remembered; beyond, a dump is taken again */
-#define RETRY_US	1000000u	/* after a dump that failed; doubles */
-#define RETRY_MAX_US	30000000u
-
-/* Flags of ftab_meta; the first one says that gen was set by an event. */
-#define LF_TOUCHED	0x01u
-#define LF_ASKED	0x02u		/* a GET is under way, and nothing happened since */
-#define LF_AGED		0x04u		/* timeout_s is what the kernel said to a purge */
-#define LF_LIBERAL	0x08u		/* we made its TCP windows liberal */
-
-/* Tags of our GET jobs. */
-#define TAG_CONFIRM	0u
-#define TAG_UNKNOWN	1u
-
-struct local {
-	struct feed			*feed;
-	const struct kernel_port	*kernel;
-	void				*kctx;
-	local_filter_fn			*filter;
-	void				*fctx;
-
-	uint8_t				 gen;		/* of the current or last dump */
-	bool				 wanted;	/* a dump is to be begun */
-	bool				 dumping;
-	bool				 complete;
-	bool				 confirming;	/* walking over what the dump lacked */
-	uint32_t			 confirm_h;
-	uint32_t			 confirms;	/* GET jobs under way for that */
-	bool				 adopting;
-	bool				 dump_refused;	/* this dump found flows that do not fit */
-	bool				 no_room;	/* flows are missing because they did not fit */
-	uint64_t			 retry_at_us, retry_us;
-	uint32_t			 adopt_s;	/* since when */
-
-	struct kjob			*unknown;	/* flows whose delta was not enough */
-	uint64_t			 unknown_us;	/* since when there are such, 0: none */
-	uint64_t			 asked_us;	/* the same of those that were asked for */
-	bool				 asking;	/* a GET job for them is under way */
-	struct u64set			 ended;		/* since the dump or GET at hand began */
-	struct u64set			 ended_adopting;	/* since the adoption began */
-	struct local_stats		 stats;
-};
+#define SETTLED_S	5u		/* an entry without an event for so long is not just being reborn */
 
 struct local *
 local_new(struct feed *feed, const struct kernel_port *kernel, void *kctx,
@@ -85,15 +38,20 @@ local_free(struct local *l)
 	if (l == NULL)
 		return;
 	kjob_free(l->unknown);
-	u64set_clear(&l->ended);
+	kjob_free(l->check);
+	local_held_free(l);
+	verify_log_clear(&l->verified.log);
+	u64set_clear(&l->ended[0]);
+	u64set_clear(&l->ended[1]);
+	u64set_clear(&l->ended_asking);
 	u64set_clear(&l->ended_adopting);
 	free(l);
 }
 
 /* --- helpers ------------------------------------------------------------------ */
 
-static struct ftab_meta *
-meta(const struct local *l, uint32_t h)
+struct ftab_meta *
+local_meta(const struct local *l, uint32_t h)
 {
 	return ftab_meta(feed_table(l->feed), h);
 }
@@ -102,10 +60,10 @@ meta(const struct local *l, uint32_t h)
 static void
 touch(struct local *l, uint32_t h, uint64_t now_us)
 {
-	struct ftab_meta	*m = meta(l, h);
+	struct ftab_meta	*m = local_meta(l, h);
 
 	m->gen = l->gen;
-	m->flags = (m->flags & LF_LIBERAL) | LF_TOUCHED;
+	m->flags = (m->flags & LF_KEEP) | LF_TOUCHED;
 	m->touched_s = (uint32_t)(now_us / 1000000);
 }
 
@@ -117,13 +75,6 @@ lane_of(const struct flow *f)
 	return f->status & FLOW_S_SEEN_REPLY ? 1 : FEED_HOLD;
 }
 
-/* Remember ends while older news of the flow may still be on its way. */
-static bool
-remembering(const struct local *l)
-{
-	return l->dumping || l->wanted || l->confirms > 0 || l->asking;
-}
-
 static uint64_t
 ended_hash(const struct local_key *k)
 {
@@ -132,26 +83,47 @@ ended_hash(const struct local_key *k)
 	return siphash13(&key, k->key, k->len);
 }
 
-static void
-forget_ended(struct local *l)
+bool
+local_ended_dumping(const struct local *l, const struct local_key *k)
 {
-	if (!remembering(l) && l->ended.count > 0)
-		u64set_clear(&l->ended);
+	uint64_t	 v = ended_hash(k);
+
+	return u64set_has(&l->ended[0], v) || u64set_has(&l->ended[1], v);
 }
 
-static void
-remember_end(struct local *l, const struct local_key *k)
+bool
+local_ended_asking(const struct local *l, const struct local_key *k)
 {
-	if (l->adopting && (l->ended_adopting.count >= ENDED_MAX ||
-	    u64set_add(&l->ended_adopting, ended_hash(k)) < 0))
-		l->wanted = true;	/* what comes back wrongly is found by the next dump */
-	if (remembering(l) && (l->ended.count >= ENDED_MAX ||
-	    u64set_add(&l->ended, ended_hash(k)) < 0))
+	return u64set_has(&l->ended_asking, ended_hash(k));
+}
+
+/* What comes back wrongly, because an end could not be remembered, is found by the next dump. */
+static void
+remember_in(struct local *l, struct u64set *s, uint64_t v)
+{
+	if (s->count >= ENDED_MAX || u64set_add(s, v) < 0)
 		l->wanted = true;
 }
 
+/* Remember ends while older news of the flow may still be on its way. */
 static void
-make_key(const struct local *l, const struct flow *f, struct local_key *k)
+remember_end(struct local *l, const struct local_key *k)
+{
+	uint64_t	 v;
+
+	if (!l->adopting && !l->dumping && !l->asking)
+		return;
+	v = ended_hash(k);
+	if (l->adopting)
+		remember_in(l, &l->ended_adopting, v);
+	if (l->dumping)
+		remember_in(l, &l->ended[0], v);
+	if (l->asking)
+		remember_in(l, &l->ended_asking, v);
+}
+
+void
+local_make_key(const struct local *l, const struct flow *f, struct local_key *k)
 {
 	k->len = (uint8_t)flow_pack_key(f, k->key);
 	k->hash = ftab_hash(feed_table(l->feed), k->key, k->len);
@@ -160,7 +132,7 @@ make_key(const struct local *l, const struct flow *f, struct local_key *k)
 void
 local_prefetch(const struct local *l, const struct flow *f, struct local_key *k)
 {
-	make_key(l, f, k);
+	local_make_key(l, f, k);
 	ftab_prefetch(feed_table(l->feed), k->hash);
 }
 
@@ -184,9 +156,10 @@ is_whole(const struct flow *f)
 	    (f->proto != IPPROTO_TCP || (f->has & FLOW_HAS_TCP_STATE));
 }
 
-static void
-remove_entry(struct local *l, uint32_t h, uint64_t now_us)
+void
+local_remove(struct local *l, uint32_t h, uint64_t now_us)
 {
+	local_meta(l, h)->flags = 0;
 	feed_del(l->feed, h, now_us);
 }
 
@@ -203,8 +176,9 @@ refused(struct local *l)
 }
 
 /* The flow, complete, goes into the table, unless the filter leaves it out. */
-static void
-store(struct local *l, uint32_t h, const struct local_key *k, struct flow *f, uint64_t now_us)
+void
+local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow *f,
+    uint64_t now_us)
 {
 	uint8_t	 body[FLOW_BODY_MAX];
 	size_t	 len;
@@ -213,7 +187,7 @@ store(struct local *l, uint32_t h, const struct local_key *k, struct flow *f, ui
 	if (!l->filter(l->fctx, f)) {
 		l->stats.filtered++;
 		if (h != FTAB_NIL)
-			remove_entry(l, h, now_us);
+			local_remove(l, h, now_us);
 		return;
 	}
 	len = flow_pack(f, body, sizeof(body));
@@ -234,8 +208,8 @@ store(struct local *l, uint32_t h, const struct local_key *k, struct flow *f, ui
 }
 
 /* What the table holds, with its timeout and id.  False if it cannot be read. */
-static bool
-load(const struct local *l, uint32_t h, struct flow *f)
+bool
+local_load(const struct local *l, uint32_t h, struct flow *f)
 {
 	const uint8_t	*body;
 	size_t		 len;
@@ -243,14 +217,13 @@ load(const struct local *l, uint32_t h, struct flow *f)
 	body = ftab_body(feed_table(l->feed), h, &len);
 	if (flow_unpack(body, len, f) < 0)
 		return false;
-	f->timeout_s = meta(l, h)->timeout_s;
+	f->timeout_s = local_meta(l, h)->timeout_s;
 	f->id = *feed_id(l->feed, h);
 	return true;
 }
 
-/* A flow that the table lacks, as the kernel shows it. */
-static void
-store_new(struct local *l, const struct local_key *k, const struct flow *f, uint64_t now_us)
+uint32_t
+local_store_new(struct local *l, const struct local_key *k, const struct flow *f, uint64_t now_us)
 {
 	struct flow	 nf = *f;
 
@@ -258,20 +231,20 @@ store_new(struct local *l, const struct local_key *k, const struct flow *f, uint
 	/* offloaded flows are shown without their state; they are established */
 	if (nf.proto == IPPROTO_TCP && !(nf.has & FLOW_HAS_TCP_STATE))
 		nf.tcp_state = FLOW_TCP_ESTABLISHED;
-	store(l, FTAB_NIL, k, &nf, now_us);
+	local_store(l, FTAB_NIL, k, &nf, now_us);
+	return feed_find(l->feed, k->hash, k->key, k->len);
 }
 
 /* --- events ---------------------------------------------------------------------- */
 
-/* A flow of which only a delta is known has to be asked for. */
-static void
-ask_later(struct local *l, const struct local_key *k, uint64_t now_us)
+void
+local_ask_unknown(struct local *l, const struct local_key *k, uint64_t now_us)
 {
 	l->stats.partial++;
 	if (l->unknown_us == 0)
 		l->unknown_us = now_us;
 	if (l->unknown == NULL && (l->unknown = kjob_new(KOP_GET, KOWNER_LOCAL)) != NULL)
-		l->unknown->tag = TAG_UNKNOWN;
+		l->unknown->tag = LOCAL_TAG_UNKNOWN;
 	if (l->unknown == NULL || kjob_add(l->unknown, k->key, k->len, 0) < 0)
 		l->wanted = true;
 }
@@ -290,16 +263,36 @@ on_destroy(struct local *l, uint32_t h, const struct local_key *k, const struct 
 		l->stats.stale_destroys++;
 		return;
 	}
-	remove_entry(l, h, now_us);
+	if ((local_meta(l, h)->flags & LF_RECHECK) && local_check(l, h))
+		return;
+	if (!local_hold(l, h, now_us))
+		local_remove(l, h, now_us);
 }
 
 static void
 on_unknown(struct local *l, const struct local_key *k, const struct flow *f, uint64_t now_us)
 {
 	if (is_whole(f))
-		store_new(l, k, f, now_us);
+		(void)local_store_new(l, k, f, now_us);
 	else
-		ask_later(l, k, now_us);
+		local_ask_unknown(l, k, now_us);
+}
+
+/*
+ * Another flow has the tuple now: the end of the former one was lost, or was
+ * held back, or has yet to come.  Then it will be taken for the end of this one
+ * unless the kernel is asked.
+ */
+static void
+reborn(struct local *l, uint32_t h, const struct local_key *k, const struct flow *was,
+    const struct flow *f, uint64_t now_us)
+{
+	struct flow	 nf = *f;
+
+	l->stats.reborn++;
+	local_meta(l, h)->flags = local_meta(l, h)->flags & LF_HELD ? 0 : LF_RECHECK;
+	nf.incarnation = (uint8_t)(was->incarnation + 1);
+	local_store(l, h, k, &nf, now_us);
 }
 
 static void
@@ -309,23 +302,20 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	struct flow	 cur;
 	bool		 other;
 
-	if (!load(l, h, &cur)) {
-		ask_later(l, k, now_us);
+	if (!local_load(l, h, &cur)) {
+		local_ask_unknown(l, k, now_us);
 		return;
 	}
-	other = cur.id != f->id || !(f->has & FLOW_HAS_ID);
-	if (cur.id != 0 && other && (ev == LOCAL_NEW || (f->has & FLOW_HAS_ID)) && is_whole(f)) {
-		/* the end of the former flow was lost, or has yet to come */
-		struct flow	 nf = *f;
-
-		l->stats.reborn++;
-		meta(l, h)->flags = 0;
-		nf.incarnation = (uint8_t)(cur.incarnation + 1);
-		store(l, h, k, &nf, now_us);
+	other = (local_meta(l, h)->flags & LF_HELD) ||
+	    (cur.id != 0 && (cur.id != f->id || !(f->has & FLOW_HAS_ID)));
+	if (other && is_whole(f) && (ev == LOCAL_NEW || (f->has & FLOW_HAS_ID))) {
+		reborn(l, h, k, &cur, f, now_us);
 		return;
 	}
+	if (other && (f->has & FLOW_HAS_ID) && local_check(l, h))
+		return;
 	flow_merge(&cur, f);
-	store(l, h, k, &cur, now_us);
+	local_store(l, h, k, &cur, now_us);
 }
 
 void
@@ -343,235 +333,10 @@ local_event(struct local *l, enum local_event ev, const struct flow *f,
 		on_known(l, ev, h, k, f, now_us);
 }
 
-/* --- dumps ------------------------------------------------------------------------- */
-
-void
-local_resync(struct local *l)
-{
-	l->wanted = true;
-}
-
-void
-local_dump_begin(struct local *l)
-{
-	l->stats.dumps++;
-	l->wanted = false;
-	l->dumping = true;
-	l->dump_refused = false;
-	l->confirming = false;
-	l->gen++;
-}
-
-/* Did the timeout move so far that the peers should know? */
-static bool
-timeout_moved(uint32_t told, uint32_t now)
-{
-	uint32_t	 d = told > now ? told - now : now - told;
-
-	return now > told && d > told / 4;
-}
-
-static bool
-same_flow(const struct flow *a, const struct flow *b)
-{
-	uint8_t	 pa[FLOW_BODY_MAX], pb[FLOW_BODY_MAX];
-	size_t	 la, lb;
-
-	la = flow_pack(a, pa, sizeof(pa));
-	lb = flow_pack(b, pb, sizeof(pb));
-	return la == lb && memcmp(pa, pb, la) == 0;
-}
-
-/* The kernel shows a flow that the table has: merge unless an event was newer. */
-static void
-confirm_known(struct local *l, uint32_t h, const struct local_key *k, const struct flow *f,
-    uint64_t now_us)
-{
-	struct ftab_meta	*m = meta(l, h);
-	struct flow		 cur, merged;
-	uint32_t		 touched_s = m->touched_s;
-
-	if (m->gen == l->gen && (m->flags & LF_TOUCHED))
-		return;
-	m->gen = l->gen;
-	m->flags &= LF_LIBERAL;
-	if (!load(l, h, &cur))
-		return;
-	merged = cur;
-	flow_merge(&merged, f);
-	if (cur.id != 0 && (f->has & FLOW_HAS_ID) && cur.id != f->id)
-		merged.incarnation++;
-	if (l->filter(l->fctx, &merged) && same_flow(&cur, &merged)) {
-		*feed_id(l->feed, h) = merged.id;
-		if (timeout_moved(cur.timeout_s, f->timeout_s)) {
-			m->timeout_s = f->timeout_s;
-			feed_touch(l->feed, h, now_us);
-		}
-		return;
-	}
-	l->stats.dump_changed++;
-	store(l, h, k, &merged, now_us);
-	h = feed_find(l->feed, k->hash, k->key, k->len);
-	if (h != FTAB_NIL) {
-		/* seen by a dump, not by an event */
-		meta(l, h)->flags &= LF_LIBERAL;
-		meta(l, h)->touched_s = touched_s;
-	}
-}
-
-void
-local_dump_entry(struct local *l, const struct flow *f, uint64_t now_us)
-{
-	struct local_key	 k;
-	uint32_t		 h;
-
-	make_key(l, f, &k);
-	h = feed_find(l->feed, k.hash, k.key, k.len);
-	if (h != FTAB_NIL) {
-		confirm_known(l, h, &k, f, now_us);
-		return;
-	}
-	if (u64set_has(&l->ended, ended_hash(&k))) {
-		ask_later(l, &k, now_us);	/* ended since, or born again */
-		return;
-	}
-	l->stats.dump_added++;
-	store_new(l, &k, f, now_us);
-	h = feed_find(l->feed, k.hash, k.key, k.len);
-	if (h != FTAB_NIL)
-		meta(l, h)->flags = 0;
-}
-
-void
-local_dump_end(struct local *l, int err, uint64_t now_us)
-{
-	l->dumping = false;
-	if (err < 0) {
-		l->wanted = true;
-		l->retry_us = l->retry_us == 0 ? RETRY_US :
-		    l->retry_us * 2 < RETRY_MAX_US ? l->retry_us * 2 : RETRY_MAX_US;
-		l->retry_at_us = now_us + l->retry_us;
-		return;
-	}
-	l->retry_us = l->retry_at_us = 0;
-	if (l->no_room && !l->dump_refused)
-		log_msg(LOG_NOTICE, "the local table has room again: all flows are replicated");
-	l->no_room = l->dump_refused;
-	l->complete = true;
-	l->confirming = true;
-	l->confirm_h = FTAB_NIL;
-	feed_set_complete(l->feed);
-}
-
-bool
-local_resyncing(const struct local *l)
-{
-	return l->wanted || l->dumping || l->confirming || l->confirms > 0;
-}
-
 bool
 local_no_room(const struct local *l)
 {
 	return l->no_room;
-}
-
-bool
-local_complete(const struct local *l)
-{
-	return l->complete;
-}
-
-/* --- confirmations ------------------------------------------------------------------- */
-
-static bool
-submit(struct local *l, struct kjob *j)
-{
-	return l->kernel->submit(l->kctx, j) == 0;
-}
-
-/* The next batch of entries that the dump did not show. */
-static bool
-confirm_some(struct local *l)
-{
-	struct kjob	*j = kjob_new(KOP_GET, KOWNER_LOCAL);
-	uint32_t	 h = l->confirm_h, looked = 0;
-	const uint8_t	*body;
-	size_t		 len;
-
-	if (j == NULL)
-		return false;
-	while (j->n < CONFIRM_BATCH && looked++ < CONFIRM_LOOK) {
-		if ((h = feed_next(l->feed, h)) == FTAB_NIL)
-			break;
-		if (meta(l, h)->gen == l->gen)
-			continue;
-		body = ftab_body(feed_table(l->feed), h, &len);
-		if (kjob_add(j, body, flow_key_len(body, len), 0) < 0)
-			break;
-		meta(l, h)->flags |= LF_ASKED;
-	}
-	if (j->n > 0 && !submit(l, j)) {
-		kjob_free(j);
-		return false;		/* the same ones again, later */
-	}
-	if (j->n == 0)
-		kjob_free(j);
-	else
-		l->confirms++;
-	l->confirm_h = h;
-	if (h == FTAB_NIL)
-		l->confirming = false;
-	return l->confirming;
-}
-
-static void
-got_one(struct local *l, const struct kjob *j, uint32_t i, uint64_t now_us)
-{
-	struct local_key	 k;
-	const struct kitem	*it = &j->items[i];
-	uint32_t		 h;
-
-	k.len = (uint8_t)it->len;
-	memcpy(k.key, j->bytes + it->off, it->len);
-	k.hash = ftab_hash(feed_table(l->feed), k.key, k.len);
-	h = feed_find(l->feed, k.hash, k.key, k.len);
-	if (it->err == -ENOENT) {
-		if (h != FTAB_NIL && (meta(l, h)->flags & LF_ASKED)) {
-			l->stats.confirmed_gone++;
-			remove_entry(l, h, now_us);
-		}
-		return;
-	}
-	if (it->err < 0) {
-		l->wanted = true;
-		l->retry_at_us = now_us + RETRY_US;
-		return;
-	}
-	if (h == FTAB_NIL) {
-		if (u64set_has(&l->ended, ended_hash(&k)))
-			ask_later(l, &k, now_us);	/* the end may be younger than the answer */
-		else
-			store_new(l, &k, &j->flows[i], now_us);
-		return;
-	}
-	meta(l, h)->flags &= (uint8_t)~LF_ASKED;
-	confirm_known(l, h, &k, &j->flows[i], now_us);
-}
-
-void
-local_got(struct local *l, struct kjob *j, uint64_t now_us)
-{
-	uint32_t	 i;
-
-	for (i = 0; i < j->n; i++)
-		got_one(l, j, i, now_us);
-	if (j->tag == TAG_UNKNOWN) {
-		l->asking = false;
-		l->asked_us = 0;
-	} else
-		l->confirms--;
-	kjob_free(j);
-	forget_ended(l);
 }
 
 uint64_t
@@ -583,18 +348,9 @@ local_unknown_us(const struct local *l)
 bool
 local_run(struct local *l, uint64_t now_us)
 {
-	if (l->wanted && !l->dumping && now_us >= l->retry_at_us)
-		l->kernel->dump(l->kctx);
-	if (l->unknown != NULL && l->unknown->n > 0 && !l->asking && submit(l, l->unknown)) {
-		l->unknown = NULL;
-		l->asking = true;
-		l->asked_us = l->unknown_us;
-		l->unknown_us = 0;
-	}
-	forget_ended(l);
-	if (l->confirming && l->confirms < 4)
-		return confirm_some(l) && l->confirms < 4;
-	return false;
+	bool	 more = local_held_run(l, now_us);
+
+	return local_dump_run(l, now_us) || more;
 }
 
 /* --- adoption --------------------------------------------------------------------------- */
@@ -603,7 +359,7 @@ local_run(struct local *l, uint64_t now_us)
 static bool
 is_newer(const struct local *l, uint32_t h)
 {
-	return (meta(l, h)->flags & LF_TOUCHED) && meta(l, h)->touched_s >= l->adopt_s;
+	return (local_meta(l, h)->flags & LF_TOUCHED) && local_meta(l, h)->touched_s >= l->adopt_s;
 }
 
 int
@@ -617,7 +373,7 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 
 	if ((rc = flow_unpack(body, len, &f)) < 0)
 		return rc;
-	make_key(l, &f, &k);
+	local_make_key(l, &f, &k);
 	h = feed_find(l->feed, k.hash, k.key, k.len);
 	if (h != FTAB_NIL && is_newer(l, h))
 		return 0;
@@ -626,13 +382,13 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 	f.timeout_s = timeout_s;
 	if (h == FTAB_NIL)
 		f.incarnation = feed_next_incarnation(l->feed, k.hash, k.key, k.len);
-	else if (load(l, h, &cur))
+	else if (local_load(l, h, &cur))
 		f.incarnation = cur.incarnation;
-	store(l, h, &k, &f, now_us);
+	local_store(l, h, &k, &f, now_us);
 	added = h == FTAB_NIL;
 	h = feed_find(l->feed, k.hash, k.key, k.len);
 	if (h != FTAB_NIL && f.proto == IPPROTO_TCP)
-		meta(l, h)->flags |= LF_LIBERAL;
+		local_meta(l, h)->flags |= LF_LIBERAL;
 	return added && h != FTAB_NIL;
 }
 
@@ -642,9 +398,9 @@ local_liberal(const struct local *l, const struct flow *f)
 	struct local_key	 k;
 	uint32_t		 h;
 
-	make_key(l, f, &k);
+	local_make_key(l, f, &k);
 	h = feed_find(l->feed, k.hash, k.key, k.len);
-	return h != FTAB_NIL && (meta(l, h)->flags & LF_LIBERAL);
+	return h != FTAB_NIL && (local_meta(l, h)->flags & LF_LIBERAL);
 }
 
 void
@@ -653,7 +409,7 @@ local_strict(struct local *l, const uint8_t *key, size_t klen)
 	uint32_t	 h = feed_find(l->feed, ftab_hash(feed_table(l->feed), key, klen), key, klen);
 
 	if (h != FTAB_NIL)
-		meta(l, h)->flags &= (uint8_t)~LF_LIBERAL;
+		local_meta(l, h)->flags &= (uint8_t)~LF_LIBERAL;
 }
 
 bool
@@ -662,7 +418,7 @@ local_newer(const struct local *l, const struct flow *f)
 	struct local_key	 k;
 	uint32_t		 h;
 
-	make_key(l, f, &k);
+	local_make_key(l, f, &k);
 	h = feed_find(l->feed, k.hash, k.key, k.len);
 	return h == FTAB_NIL ? u64set_has(&l->ended_adopting, ended_hash(&k)) : is_newer(l, h);
 }
@@ -677,7 +433,7 @@ local_aged(struct local *l, const uint8_t *key, size_t klen, uint32_t timeout_s,
 	h = feed_find(l->feed, ftab_hash(feed_table(l->feed), key, klen), key, klen);
 	if (h == FTAB_NIL)
 		return false;
-	m = meta(l, h);
+	m = local_meta(l, h);
 	before = m->timeout_s;
 	was_asked = m->flags & LF_AGED;
 	m->timeout_s = timeout_s;
@@ -699,8 +455,16 @@ local_removed(struct local *l, const uint8_t *key, size_t klen, uint64_t now_us)
 {
 	uint32_t	 h = feed_find(l->feed, ftab_hash(feed_table(l->feed), key, klen), key, klen);
 
-	if (h != FTAB_NIL)
-		remove_entry(l, h, now_us);
+	if (h == FTAB_NIL)
+		return;
+	/* A flow that was born since then under that key has said so by an event. */
+	if ((local_meta(l, h)->flags & LF_TOUCHED) &&
+	    now_us / 1000000 < (uint64_t)local_meta(l, h)->touched_s + SETTLED_S &&
+	    local_check(l, h)) {
+		local_meta(l, h)->flags |= LF_RECHECK;
+		return;
+	}
+	local_remove(l, h, now_us);
 }
 
 const struct local_stats *

@@ -203,6 +203,7 @@ node_free(struct node *n)
 	if (n == NULL)
 		return;
 	take_free(n);
+	verify_free(n);
 	for (i = 0; i < n->npeers; i++) {
 		recv_free(n->peers[i].recv);
 		seal_rx_free(n->peers[i].rx);
@@ -245,6 +246,7 @@ node_set_ring(struct node *n, struct seal_ring *ring)
 void
 node_dump_begin(struct node *n)
 {
+	n->liberal_now = 0;
 	local_dump_begin(n->local);
 }
 
@@ -274,7 +276,7 @@ node_overrun(struct node *n, uint64_t now_us)
 	n->now_us = now_us;
 	if (n->doubt_us == 0)
 		n->doubt_us = now_us;
-	local_resync(n->local);
+	local_overrun(n->local);
 }
 
 void
@@ -320,6 +322,7 @@ node_run(struct node *n, uint64_t now_us)
 	}
 	more |= take_run(n);
 	more |= purge_run(n);
+	verify_run(n);
 	more |= feed_run(n->feed, now_us, RUN_FRAMES, false);
 	if (more)
 		return now_us;

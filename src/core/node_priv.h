@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What node.c (life, time, readiness), sess.c (datagrams, hellos, signals) and
- * takeover.c (commit, role, purge) share.
+ * What node.c (life, time, readiness), sess.c (datagrams, hellos, signals),
+ * takeover.c (commit, role, purge) and verify.c share.
  */
 #ifndef NODE_PRIV_H
 #define NODE_PRIV_H
@@ -121,6 +121,8 @@ struct node {
 	unsigned		 follows;	/* further looks at a peer that was alive at the takeover */
 	uint64_t		 follow_us;	/* the next one, 0: none */
 
+	struct node_verified	 verified;
+
 	uint8_t			 out[NODE_DATAGRAM_MAX];	/* a datagram under construction */
 	uint8_t			 in[65536];	/* one that was opened */
 };
@@ -136,6 +138,10 @@ void	sess_signal(struct node *n, struct peer *p, bool all);
 
 /* node.c */
 void	node_late(struct node *n, uint64_t since_us);
+
+/* verify.c */
+void	verify_run(struct node *n);
+void	verify_free(struct node *n);
 
 /* takeover.c */
 bool	take_run(struct node *n);

@@ -94,6 +94,7 @@ void		 table_cell(struct table *t, const char *text);
 void		 table_print(struct table *t);
 
 /* flowout.c: flows on stdout */
+json_t	*flowout_json(const struct flow *f);
 struct nf_conntrack;
 struct flowout;
 struct flowout	*flowout_new(enum out_format format);
@@ -120,6 +121,7 @@ int	cmd_show(struct ctl *, int, char **);
 int	cmd_count(struct ctl *, int, char **);
 int	cmd_action(struct ctl *, int, char **);		/* commit, takeover, release */
 int	cmd_simple(struct ctl *, int, char **);		/* resync, reload, shutdown */
+int	cmd_verify(struct ctl *, int, char **);
 int	cmd_flush(struct ctl *, int, char **);
 int	cmd_log(struct ctl *, int, char **);
 int	cmd_stats(struct ctl *, int, char **);

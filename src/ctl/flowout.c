@@ -192,8 +192,8 @@ tcp_json(const struct flow *f)
 	return j;
 }
 
-static json_t *
-flow_json(const struct flow *f)
+json_t *
+flowout_json(const struct flow *f)
 {
 	static const char *const	 dirs[] = { "none", "both", "original", "reply" };
 	json_t				*j = json_object();
@@ -221,7 +221,7 @@ flow_json(const struct flow *f)
 static bool
 print_json(struct flowout *o, const struct flow *f)
 {
-	json_t	*j = flow_json(f);
+	json_t	*j = flowout_json(f);
 	char	*line = json_dumps(j, JSON_COMPACT);
 	bool	 ok = false;
 

@@ -40,6 +40,8 @@ static const struct ctl_cmd	 commands[] = {
 	    0, 0, 0, 0, cmd_action },
 	{ "release", "", "become standby: the way back from takeover",
 	    0, 0, 0, 0, cmd_action },
+	{ "verify", "", "compare flow for flow with the kernel and the peers; exit 1 if one differs",
+	    0, 0, 0, 0, cmd_verify },
 	{ "resync", "", "read the kernel again and have the peers resend",
 	    0, 0, 0, 0, cmd_simple },
 	{ "flush", "local|remote|kernel", "empty a table; kernel: only what the filter selects",

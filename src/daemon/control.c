@@ -280,6 +280,186 @@ do_release(void *ctx, struct ctlsrv_req *req, const json_t *args)
 	return 0;
 }
 
+/* --- verifying ---------------------------------------------------------------------------- */
+
+/* What a verification found, for all who waited for it. */
+struct verdict {
+	unsigned	 readers;
+	json_t		*result;
+	uint8_t		*flows;		/* records of FLOWS frames */
+	size_t		 len;
+};
+
+struct reader {
+	struct verdict	*v;
+	size_t		 off;
+};
+
+static ssize_t
+verdict_more(void *ctx, uint8_t *buf, size_t cap, bool *end)
+{
+	struct reader	*r = ctx;
+	struct wbuf	 out;
+	struct rbuf	 in, body;
+	uint32_t	 timeout;
+
+	wbuf_init(&out, buf, cap);
+	rbuf_init(&in, r->v->flows + r->off, r->v->len - r->off);
+	while (ctl_flow_get(&in, &timeout, &body) > 0 &&
+	    ctl_flow_put(&out, timeout, body.p, body.len))
+		r->off = r->v->len - in.len;
+	*end = r->off == r->v->len;
+	return (ssize_t)out.len;
+}
+
+static json_t *
+verdict_result(void *ctx)
+{
+	return json_incref(((struct reader *)ctx)->v->result);
+}
+
+static void
+verdict_free(struct verdict *v)
+{
+	json_decref(v->result);
+	free(v->flows);
+	free(v);
+}
+
+static void
+verdict_release(struct verdict *v)
+{
+	if (--v->readers == 0)
+		verdict_free(v);
+}
+
+static void
+verdict_done(void *ctx)
+{
+	struct reader	*r = ctx;
+
+	verdict_release(r->v);
+	free(r);
+}
+
+static const struct ctlsrv_producer	verdict_reader = {
+	CTL_FLOWS, verdict_more, verdict_result, verdict_done
+};
+
+static size_t
+log_bytes(const struct verify_log *log)
+{
+	size_t		 len, sum = 0;
+	uint32_t	 i;
+
+	for (i = 0; i < log->n; i++) {
+		if (verify_log_here(log, i, &len) != NULL)
+			sum += CTL_FLOW_HDR_BYTES + len;
+		if (verify_log_there(log, i, &len) != NULL)
+			sum += CTL_FLOW_HDR_BYTES + len;
+	}
+	return sum;
+}
+
+/*
+ * The recorded flows of one comparison, kind by kind; list says what comes in
+ * which order.  Of a changed one the first record is how it was here.
+ */
+static void
+put_log(struct wbuf *w, json_t *list, const char *peer, const struct verify_log *log)
+{
+	const uint8_t	*body;
+	size_t		 len, n;
+	uint32_t	 i;
+	unsigned	 kind;
+
+	for (kind = 0; kind < VERIFY_KINDS; kind++) {
+		for (n = 0, i = 0; i < log->n; i++) {
+			if (log->flows[i].kind != (enum verify_kind)kind)
+				continue;
+			if ((body = verify_log_here(log, i, &len)) != NULL)
+				n += ctl_flow_put(w, 0, body, len);
+			if ((body = verify_log_there(log, i, &len)) != NULL)
+				n += ctl_flow_put(w, 0, body, len);
+		}
+		if (n > 0)
+			json_array_append_new(list, json_pack("{s:s?,s:s,s:I}", "peer", peer, "what",
+			    state_verify_kind(kind), "records", (json_int_t)n));
+	}
+}
+
+static struct verdict *
+make_verdict(struct daemon *d)
+{
+	const struct node_verified	*nv = node_verified(d->node);
+	struct verdict			*v = calloc(1, sizeof(*v));
+	struct wbuf			 w;
+	json_t				*list;
+	size_t				 cap = log_bytes(&nv->local->log);
+	unsigned			 i;
+
+	if (v == NULL)
+		return NULL;
+	for (i = 0; i < nv->npeers; i++)
+		cap += log_bytes(&nv->peers[i].log);
+	v->flows = malloc(cap + 1);
+	v->result = state_verified(d);
+	list = json_array();
+	if (v->flows == NULL || v->result == NULL || list == NULL) {
+		json_decref(list);
+		verdict_free(v);
+		return NULL;
+	}
+	wbuf_init(&w, v->flows, cap);
+	put_log(&w, list, NULL, &nv->local->log);
+	for (i = 0; i < nv->npeers; i++)
+		put_log(&w, list, nv->peers[i].name, &nv->peers[i].log);
+	v->len = w.len;
+	json_object_set_new(v->result, "recorded", list);
+	return v;
+}
+
+static int
+do_verify(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	struct daemon	*d = ctx;
+
+	(void)args;
+	if (d->nverifying == MAX_WAITING) {
+		ctlsrv_fail(req, CTL_EXIT_FAILED, "too many verifications are waiting");
+		return 0;
+	}
+	d->verifying[d->nverifying++] = ctlsrv_hold(req, NULL, NULL);
+	node_verify(d->node, now_us(d));
+	return 0;
+}
+
+void
+control_verified(struct daemon *d)
+{
+	struct verdict		*v = make_verdict(d);
+	struct ctlsrv_req	*req;
+	struct reader		*r;
+	unsigned		 i, n = d->nverifying;
+
+	d->nverifying = 0;
+	if (v != NULL)
+		v->readers = 1;		/* ourselves, until all are served */
+	for (i = 0; i < n; i++) {
+		if ((req = ctlsrv_find(d->ctl, d->verifying[i])) == NULL)
+			continue;
+		if (v == NULL || (r = calloc(1, sizeof(*r))) == NULL) {
+			ctlsrv_fail(req, CTL_EXIT_FAILED, "out of memory");
+			continue;
+		}
+		r->v = v;
+		v->readers++;
+		ctlsrv_stream(req, &verdict_reader, r);
+	}
+	if (v != NULL)
+		verdict_release(v);
+}
+
 /* --- the rest ----------------------------------------------------------------------------- */
 
 static int
@@ -376,6 +556,7 @@ static const struct ctlsrv_cmd	commands[] = {
 	{ "commit", CTLSRV_LOG, do_commit },
 	{ "takeover", CTLSRV_LOG, do_takeover },
 	{ "release", CTLSRV_LOG, do_release },
+	{ "verify", CTLSRV_LOG, do_verify },
 	{ "resync", CTLSRV_LOG, do_resync },
 	{ "flush", CTLSRV_LOG, do_flush },
 	{ "log", CTLSRV_LOG, do_log },

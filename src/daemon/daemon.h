@@ -6,6 +6,8 @@
 #ifndef DAEMON_H
 #define DAEMON_H
 
+#include <sys/queue.h>
+
 #include <ev.h>
 #include <jansson.h>
 #include <stdbool.h>
@@ -22,9 +24,10 @@
 #include "ctsync/notify.h"
 #include "ctsync/rtnl.h"
 
-#define MAX_WAITING	32	/* control requests that wait for a takeover */
+#define MAX_WAITING	32	/* control requests that wait for a takeover, or for a verification */
 
 struct daemon;
+struct pending;
 
 struct dlink {
 	struct daemon	*d;
@@ -59,12 +62,15 @@ struct daemon {
 	struct kct_reader	*reader;
 	struct kct_writer	*writer;
 	struct kct_dump		*dump;
+	STAILQ_HEAD(, pending)	 results;	/* of jobs that are done, to be handed over */
 	uint64_t		 dump_end_us;
 	bool			 address_change;
 
 	struct ctlsrv		*ctl;
 	uint64_t		 waiting[MAX_WAITING];	/* requests held until the takeover is done */
 	unsigned		 nwaiting;
+	uint64_t		 verifying[MAX_WAITING];	/* the same for a verification */
+	unsigned		 nverifying;
 
 	struct notify		 notify;
 	ev_prepare		 prepare;
@@ -87,9 +93,11 @@ int	kernel_open(struct daemon *d);		/* before privileges are dropped */
 int	kernel_start(struct daemon *d);		/* after */
 void	kernel_close(struct daemon *d);
 void	kernel_second(struct daemon *d);
+bool	kernel_results(struct daemon *d);	/* each turn of the loop; true if some are left */
 int	kernel_submit(void *ctx, struct kjob *j);
 void	kernel_dump(void *ctx);
 uint32_t kernel_age_us(void *ctx);
+bool	kernel_address_lost(void *ctx, uint8_t family, const struct flow_addr *a);
 bool	kernel_filter(void *ctx, const struct flow *f);
 bool	kernel_is_own(void *ctx, uint8_t family, const struct flow_addr *a);
 
@@ -102,12 +110,15 @@ int	links_usable(void *ctx, unsigned link, unsigned peer);
 /* control.c */
 int	control_open(struct daemon *d, gid_t gid, gid_t ro_gid);
 void	control_taken(struct daemon *d);
+void	control_verified(struct daemon *d);
 
 /* state.c */
 json_t	*state_status(struct daemon *d);
 json_t	*state_stats(struct daemon *d);
 char	*state_metrics(struct daemon *d);	/* to be freed; NULL without memory */
 json_t	*state_taken(struct daemon *d);
+json_t	*state_verified(struct daemon *d);
+const char *state_verify_kind(enum verify_kind kind);	/* "missing_here", ... */
 
 /* main.c */
 /* Read configuration and keys again and use what can change at run time; a sentence in msg. */

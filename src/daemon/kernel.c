@@ -11,6 +11,8 @@
 #include "daemon.h"
 
 #define LOST_ADDRESS_MS	10000
+#define AUDIT_PACE_MS	5		/* about 150 entries each */
+#define RESULTS		2u		/* jobs whose results are handed over in one turn of the loop */
 #define NEVER_US	0xfffffffeu
 
 /* --- events -------------------------------------------------------------------- */
@@ -28,10 +30,16 @@ on_events(void *ctx, const struct kct_event *ev, size_t n)
 	struct local		*l = node_local(d->node);
 	struct local_key	 keys[KCT_EVENT_BATCH];
 	uint64_t		 since = kct_event_since_ns(d->reader) / 1000;
+	bool			 ends = false;
 	size_t			 i;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		local_prefetch(l, &ev[i].flow, &keys[i]);
+		ends |= ev[i].type == KCT_MSG_DESTROY;
+	}
+	/* the kernel says that an address goes before it ends what was masqueraded behind it */
+	if (ends)
+		rtnl_poll(d->rtnl);
 	for (i = 0; i < n; i++)
 		local_prefetch_entry(l, &keys[i]);
 	for (i = 0; i < n; i++)
@@ -84,6 +92,14 @@ static const struct rtnl_ops	rtnl_ops = { on_addresses };
 
 /* --- dumps ------------------------------------------------------------------------- */
 
+static bool
+on_dump_ready(void *ctx)
+{
+	struct daemon	*d = ctx;
+
+	return local_dump_ready(node_local(d->node)) && kct_event_drain(d->reader);
+}
+
 static void
 on_dump_flows(void *ctx, const struct flow *f, size_t n)
 {
@@ -111,7 +127,9 @@ on_dump_done(void *ctx, int rc, const struct kct_dump_result *res)
 	node_dump_end(d->node, rc, now_us(d));
 }
 
-static const struct kct_dump_ops	dump_ops = { on_dump_flows, on_dump_done };
+static const struct kct_dump_ops	dump_ops = {
+	on_dump_ready, on_dump_flows, on_dump_done
+};
 
 void
 kernel_dump(void *ctx)
@@ -120,9 +138,9 @@ kernel_dump(void *ctx)
 	struct kct_dump_conf	 conf;
 	int			 err;
 
-	if (d->dump != NULL)
-		return;
+	kct_dump_free(d->dump);
 	memset(&conf, 0, sizeof(conf));
+	conf.pace_ms = local_dump_fast(node_local(d->node)) ? 0 : AUDIT_PACE_MS;
 	node_dump_begin(d->node);
 	d->dump = kct_dump_start(d->loop, &conf, &dump_ops, d, &err);
 	if (d->dump == NULL) {
@@ -135,19 +153,38 @@ kernel_dump(void *ctx)
 
 /* A job on its way: what comes back is written into it. */
 struct pending {
-	struct daemon	*d;
-	struct kjob	*job;
+	STAILQ_ENTRY(pending)	 next;
+	struct daemon		*d;
+	struct kjob		*job;
 };
+
+/*
+ * What a GET tells is handed over when all older events have been; other
+ * results wait their turn behind it.
+ */
+bool
+kernel_results(struct daemon *d)
+{
+	struct pending	*p;
+	unsigned	 n;
+
+	for (n = 0; n < RESULTS && (p = STAILQ_FIRST(&d->results)) != NULL; n++) {
+		if (p->job->op == KOP_GET && !kct_event_drain(d->reader))
+			break;
+		STAILQ_REMOVE_HEAD(&d->results, next);
+		node_job_done(d->node, p->job, now_us(d));
+		free(p);
+	}
+	return !STAILQ_EMPTY(&d->results);
+}
 
 static void
 on_job_done(void *ctx, const struct kct_result *res)
 {
 	struct pending	*p = ctx;
-	struct daemon	*d = p->d;
 	struct kjob	*j = p->job;
 	uint32_t	 i;
 
-	free(p);
 	for (i = 0; i < j->n; i++)
 		j->items[i].err = -(int)res->err[i];
 	if (j->op == KOP_GET) {
@@ -160,7 +197,7 @@ on_job_done(void *ctx, const struct kct_result *res)
 		}
 	}
 	j->updated = res->updated;
-	node_job_done(d->node, j, now_us(d));
+	STAILQ_INSERT_TAIL(&p->d->results, p, next);
 }
 
 int
@@ -196,6 +233,14 @@ fail:
 		kct_job_free(k);
 	free(p);
 	return -EAGAIN;
+}
+
+bool
+kernel_address_lost(void *ctx, uint8_t family, const struct flow_addr *a)
+{
+	const struct daemon	*d = ctx;
+
+	return rtnl_was_lost(d->rtnl, family, a);
 }
 
 uint32_t
@@ -268,6 +313,13 @@ kernel_start(struct daemon *d)
 void
 kernel_close(struct daemon *d)
 {
+	struct pending	*p;
+
+	while ((p = STAILQ_FIRST(&d->results)) != NULL) {
+		STAILQ_REMOVE_HEAD(&d->results, next);
+		kjob_free(p->job);
+		free(p);
+	}
 	kct_dump_free(d->dump);
 	kct_event_close(d->reader);
 	kct_writer_close(d->writer);
@@ -289,5 +341,5 @@ kernel_second(struct daemon *d)
 		local_resync(node_local(d->node));
 	} else if (audit_us != 0 && d->dump == NULL && local_complete(node_local(d->node)) &&
 	    now_us(d) - d->dump_end_us >= audit_us)
-		local_resync(node_local(d->node));
+		local_audit(node_local(d->node));
 }

@@ -174,11 +174,12 @@ static void
 on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
 {
 	struct daemon	*d = w->data;
+	bool		 more = kernel_results(d);
 	uint64_t	 now = now_us(d), due;
 
 	(void)revents;
 	due = node_run(d->node, now);
-	if (due <= now) {
+	if (more || due <= now) {
 		ev_idle_start(loop, &d->idle);
 		return;
 	}
@@ -240,6 +241,12 @@ on_taken(void *ctx)
 	control_taken(ctx);
 }
 
+static void
+on_verified(void *ctx)
+{
+	control_verified(ctx);
+}
+
 static uint32_t
 wall_s(void *ctx)
 {
@@ -249,11 +256,12 @@ wall_s(void *ctx)
 
 static const struct node_ops	node_ops = {
 	.link = { links_send, links_usable },
-	.kernel = { kernel_submit, kernel_dump, kernel_age_us },
+	.kernel = { kernel_submit, kernel_dump, kernel_age_us, kernel_address_lost },
 	.filter = kernel_filter,
 	.wall_s = wall_s,
 	.role = on_role,
-	.taken = on_taken
+	.taken = on_taken,
+	.verified = on_verified
 };
 
 /* --- keys, peers, node ---------------------------------------------------------------------- */
@@ -491,6 +499,7 @@ run(struct daemon *d)
 
 	signal(SIGPIPE, SIG_IGN);
 	d->lock_fd = -1;
+	STAILQ_INIT(&d->results);
 	d->loop = ev_default_loop(EVFLAG_AUTO);
 	if (d->loop == NULL) {
 		log_msg(LOG_ERR, "no event loop");

@@ -398,6 +398,66 @@ state_taken(struct daemon *d)
 	return j;
 }
 
+/* --- verification ------------------------------------------------------------------------------ */
+
+const char *
+state_verify_kind(enum verify_kind kind)
+{
+	static const char *const	 names[VERIFY_KINDS] = {
+		[VERIFY_MISSING_HERE] = "missing_here",
+		[VERIFY_MISSING_THERE] = "missing_there",
+		[VERIFY_CHANGED] = "changed"
+	};
+
+	return names[kind];
+}
+
+static json_t *
+verified_json(const char *compared, const char *why, uint64_t flows, const struct verify_log *log)
+{
+	json_t		*j = json_object();
+	unsigned	 k;
+
+	set(j, "state", json_string(compared));
+	set(j, "why", why != NULL ? json_string(why) : json_null());
+	set(j, "flows", num(flows));
+	for (k = 0; k < VERIFY_KINDS; k++)
+		set(j, state_verify_kind(k), num(log->count[k]));
+	return j;
+}
+
+json_t *
+state_verified(struct daemon *d)
+{
+	static const char *const	 states[] = { "equal", "different", "not comparable" };
+	const struct node_verified	*v = node_verified(d->node);
+	const struct local_verified	*l = v->local;
+	json_t				*j = json_object(), *a = json_array(), *p;
+	enum node_compared		 local = NODE_COMPARED_EQUAL;
+	unsigned			 i;
+	bool				 ok;
+
+	if (verify_log_total(&l->log) > 0)
+		local = NODE_COMPARED_DIFFERENT;
+	else if (l->lost)
+		local = NODE_NOT_COMPARABLE;
+	ok = local == NODE_COMPARED_EQUAL;
+	set(j, "local", verified_json(states[local], l->lost ?
+	    "the kernel dropped events meanwhile, again and again" : NULL, l->flows, &l->log));
+	for (i = 0; i < v->npeers; i++) {
+		p = verified_json(states[v->peers[i].state], v->peers[i].why, v->peers[i].flows,
+		    &v->peers[i].log);
+		set(p, "node", json_string(v->peers[i].name));
+		json_array_append_new(a, p);
+		ok &= v->peers[i].state == NODE_COMPARED_EQUAL;
+	}
+	set(j, "peers", a);
+	set(j, "ok", json_boolean(ok));
+	set(j, "exit", json_integer(ok ? CTL_EXIT_OK : CTL_EXIT_FAILED));
+	set(j, "elapsed_ms", num((v->ended_us - v->started_us) / 1000));
+	return j;
+}
+
 /* --- metrics ---------------------------------------------------------------------------------- */
 
 /* Objects whose members are named by what they belong to, and the label for that. */

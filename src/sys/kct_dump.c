@@ -22,6 +22,7 @@
 
 #define READ_BYTES	32768		/* the kernel fills no more than that */
 #define READS		6		/* per callback: about a millisecond */
+#define WAIT_S		0.001		/* until the caller is asked again whether it is ready */
 #define FLOWS		64		/* handed over at once */
 #define RCVBUF_BYTES	(256u << 10)
 
@@ -30,9 +31,11 @@ struct kct_dump {
 	ev_io			 io;
 	ev_timer		 tick;
 	int			 fd;
-	bool			 paced;
+	double			 pace_s;	/* between reads, 0: as fast as it goes */
+	size_t			 held;		/* bytes in buf that the caller is not ready for */
 	bool			 busy;		/* a callback of ours is on the stack */
 	bool			 dead;		/* free when it has returned */
+	bool			 over;		/* done() was called */
 	uint32_t		 seq;
 	uint64_t		 start_ns;
 	struct kct_dump_ops	 ops;
@@ -67,6 +70,7 @@ finish(struct kct_dump *d, int rc)
 {
 	hand_over(d);
 	stop_watchers(d);
+	d->over = true;
 	if (d->dead)
 		return;
 	d->res.elapsed_ns = clock_mono_ns() - d->start_ns;
@@ -99,7 +103,7 @@ take_message(struct kct_dump *d, const uint8_t *msg, const struct nlmsghdr *h,
 	return d->dead;
 }
 
-/* One read; true if there is nothing more to do now. */
+/* One read, or what is left of the last one; true if there is nothing more to do now. */
 static bool
 read_once(struct kct_dump *d)
 {
@@ -108,13 +112,19 @@ read_once(struct kct_dump *d)
 	const uint8_t	*msg;
 	ssize_t		 n;
 
-	n = recv(d->fd, d->buf, sizeof(d->buf), MSG_DONTWAIT);
-	if (n == -1) {
-		if (errno != EAGAIN && errno != EINTR)
-			finish(d, -errno);
-		return true;
+	if (d->held == 0) {
+		n = recv(d->fd, d->buf, sizeof(d->buf), MSG_DONTWAIT);
+		if (n == -1) {
+			if (errno != EAGAIN && errno != EINTR)
+				finish(d, -errno);
+			return true;
+		}
+		d->held = (size_t)n;
 	}
-	rbuf_init(&r, d->buf, (size_t)n);
+	if (d->ops.ready != NULL && !d->ops.ready(d->ctx))
+		return true;
+	rbuf_init(&r, d->buf, d->held);
+	d->held = 0;
 	for (msg = r.p; nl_msg_next(&r, &h, &payload); msg = r.p)
 		if (take_message(d, msg, &h, &payload))
 			return true;
@@ -122,6 +132,20 @@ read_once(struct kct_dump *d)
 		d->res.bad++;
 	hand_over(d);
 	return d->dead;
+}
+
+/* The end of a dump stops the watchers; while it goes on one of them is active. */
+static void
+await(struct kct_dump *d)
+{
+	if (d->pace_s == 0 && d->held == 0) {
+		ev_timer_stop(d->loop, &d->tick);
+		ev_io_start(d->loop, &d->io);
+		return;
+	}
+	ev_io_stop(d->loop, &d->io);
+	d->tick.repeat = d->held > 0 ? WAIT_S : d->pace_s;
+	ev_timer_again(d->loop, &d->tick);
 }
 
 static void
@@ -134,6 +158,8 @@ work(struct kct_dump *d, unsigned reads)
 	d->busy = false;
 	if (d->dead)
 		kct_dump_free(d);
+	else if (!d->over)
+		await(d);
 }
 
 static void
@@ -147,9 +173,11 @@ readable(struct ev_loop *loop, ev_io *io, int revents)
 static void
 tick(struct ev_loop *loop, ev_timer *t, int revents)
 {
+	struct kct_dump	*d = t->data;
+
 	(void)loop;
 	(void)revents;
-	work(t->data, 1);
+	work(d, d->pace_s == 0 ? READS : 1);
 }
 
 static int
@@ -176,7 +204,6 @@ kct_dump_start(struct ev_loop *loop, const struct kct_dump_conf *conf,
 {
 	struct kct_dump	*d;
 	uint32_t	 portid;
-	double		 pace = (double)conf->pace_ms / 1e3;
 	int		 rc;
 
 	if ((d = calloc(1, sizeof(*d))) == NULL) {
@@ -200,14 +227,11 @@ kct_dump_start(struct ev_loop *loop, const struct kct_dump_conf *conf,
 	d->loop = loop;
 	d->ops = *ops;
 	d->ctx = ctx;
-	d->paced = conf->pace_ms != 0;
+	d->pace_s = (double)conf->pace_ms / 1e3;
 	ev_io_init(&d->io, readable, d->fd, EV_READ);
-	ev_timer_init(&d->tick, tick, pace, pace);
+	ev_timer_init(&d->tick, tick, 0, 0);
 	d->io.data = d->tick.data = d;
-	if (d->paced)
-		ev_timer_start(loop, &d->tick);
-	else
-		ev_io_start(loop, &d->io);
+	await(d);
 	return d;
 }
 

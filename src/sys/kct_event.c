@@ -28,6 +28,7 @@
  * two, so that the heads of the messages fall into different cache sets.
  */
 #define SLOT		1600
+#define DRAIN_BATCHES	64		/* system calls of a drain: some milliseconds */
 #define CONFIRM_NS	4000000u	/* how stale "last seen empty" may get */
 /*
  * Waking up costs more than an event.  When events come so often that we would
@@ -130,24 +131,27 @@ seen_empty(struct kct_reader *r, uint64_t when_ns)
 /*
  * A short batch says that the socket was empty, or that an error waits.  One
  * more call tells, but costs as much as some events: it is made only if the
- * caller would otherwise be told of a time that is too old.
+ * caller wants to be sure, or would otherwise be told of a time that is too old.
  */
 static unsigned
-read_events(struct kct_reader *r)
+read_events(struct kct_reader *r, unsigned batches, bool sure, bool *empty)
 {
 	unsigned	 i, total = 0;
 	uint64_t	 now;
 	int		 n;
 
-	for (i = 0; i < BATCHES; i++) {
+	*empty = false;
+	for (i = 0; i < batches; i++) {
 		now = clock_mono_ns();
 		n = recvmmsg(r->fd, r->msgs, KCT_EVENT_BATCH, MSG_DONTWAIT, NULL);
 		if (n > 0) {
 			deliver(r, (unsigned)n);
 			total += (unsigned)n;
-			if (n < KCT_EVENT_BATCH && !r->lost && now - r->empty_ns < CONFIRM_NS)
+			if (n < KCT_EVENT_BATCH && !sure && !r->lost &&
+			    now - r->empty_ns < CONFIRM_NS)
 				break;
 		} else if (errno == EAGAIN) {
+			*empty = true;
 			seen_empty(r, now);
 			break;
 		} else if (errno == ENOBUFS) {
@@ -180,13 +184,13 @@ readable(struct ev_loop *loop, ev_io *io, int revents)
 {
 	struct kct_reader	*r = io->data;
 	uint64_t		 now = clock_mono_ns();
-	bool			 often = now - r->woken_ns < BUSY_NS;
+	bool			 often = now - r->woken_ns < BUSY_NS, empty;
 	unsigned		 got;
 
 	(void)loop;
 	(void)revents;
 	r->woken_ns = now;
-	got = read_events(r);
+	got = read_events(r, BATCHES, false, &empty);
 	wait_for_more(r, got + often, often);
 }
 
@@ -194,16 +198,28 @@ static void
 paused(struct ev_loop *loop, ev_timer *w, int revents)
 {
 	struct kct_reader	*r = w->data;
+	bool			 empty;
 
 	(void)loop;
 	(void)revents;
-	wait_for_more(r, read_events(r), true);
+	wait_for_more(r, read_events(r, BATCHES, false, &empty), true);
 }
 
 void
 kct_event_poke(struct kct_reader *r)
 {
-	(void)read_events(r);
+	bool	 empty;
+
+	(void)read_events(r, BATCHES, false, &empty);
+}
+
+bool
+kct_event_drain(struct kct_reader *r)
+{
+	bool	 empty;
+
+	(void)read_events(r, DRAIN_BATCHES, true, &empty);
+	return empty;
 }
 
 uint64_t

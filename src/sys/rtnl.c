@@ -26,6 +26,7 @@
 
 #define READ_BYTES	32768
 #define READS		8		/* per callback */
+#define POLL_READS	4096		/* one message each: addresses that go at once */
 #define RCVBUF_BYTES	(1u << 20)
 #define FIRST_MS	2000		/* for the first dump */
 
@@ -258,11 +259,11 @@ read_once(struct rtnl *r)
 }
 
 static void
-read_some(struct rtnl *r)
+read_some(struct rtnl *r, unsigned reads)
 {
 	unsigned	 i;
 
-	for (i = 0; i < READS; i++)
+	for (i = 0; i < reads; i++)
 		if (!read_once(r))
 			break;
 	/* One that could not be asked for is asked for again the next time. */
@@ -281,13 +282,13 @@ readable(struct ev_loop *loop, ev_io *io, int revents)
 {
 	(void)loop;
 	(void)revents;
-	read_some(io->data);
+	read_some(io->data, READS);
 }
 
 void
 rtnl_poll(struct rtnl *r)
 {
-	read_some(r);
+	read_some(r, POLL_READS);
 }
 
 /* Wait until the first dump is complete. */
@@ -302,7 +303,7 @@ wait_first(struct rtnl *r)
 			return -ETIMEDOUT;
 		if (poll(&pfd, 1, (int)(end - now)) == -1 && errno != EINTR)
 			return -errno;
-		read_some(r);
+		read_some(r, READS);
 	}
 	return r->dump_rc < 0 ? r->dump_rc : rtnl_set_index(&r->set);
 }

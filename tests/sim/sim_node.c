@@ -190,15 +190,16 @@ change(struct world *w, struct vnode *v)
 	}
 }
 
+/* With all, also those that are still on their way. */
 static void
-deliver_events(struct vnode *v)
+deliver_events(struct vnode *v, bool all)
 {
 	struct world		*w = v->w;
 	struct local_key	 key;
 	struct kevent		*e;
 	struct flow		 f;
 
-	while (v->ev_head != v->ev_tail && v->ev[v->ev_head].at_us <= w->now_us) {
+	while (v->ev_head != v->ev_tail && (all || v->ev[v->ev_head].at_us <= w->now_us)) {
 		e = &v->ev[v->ev_head];
 		to_flow(e->slot, &e->f, &f);
 		if (e->ev == LOCAL_UPDATE && f.proto == IPPROTO_TCP && below(w, 2) == 0)
@@ -224,6 +225,8 @@ deliver_dump(struct vnode *v)
 	struct flow	 f;
 	int		 n;
 
+	if (v->dump >= 0)
+		deliver_events(v, true);
 	for (n = 0; n < 4 && v->dump >= 0; n++) {
 		if (v->dump == SLOTS) {
 			v->dump = -1;
@@ -305,6 +308,7 @@ run_jobs(struct vnode *v)
 		return;
 	}
 	memmove(v->jobs, v->jobs + 1, sizeof(v->jobs[0]) * --v->njobs);
+	deliver_events(v, true);
 	node_job_done(v->node, j, v->w->now_us);
 }
 
@@ -326,8 +330,6 @@ port_dump(void *ctx)
 {
 	struct vnode	*v = ctx;
 
-	if (v->dump >= 0)
-		return;
 	v->dump = 0;
 	node_dump_begin(v->node);
 }
@@ -402,9 +404,15 @@ port_taken(void *ctx)
 	((struct vnode *)ctx)->taken++;
 }
 
+static void
+port_verified(void *ctx)
+{
+	(void)ctx;
+}
+
 static const struct node_ops	ops = {
-	{ port_send, port_usable }, { port_submit, port_dump, port_age }, port_filter, port_wall,
-	port_role, port_taken
+	{ port_send, port_usable }, { port_submit, port_dump, port_age, NULL }, port_filter, port_wall,
+	port_role, port_taken, port_verified
 };
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -645,7 +653,7 @@ step(struct world *w, bool wild)
 		v = &w->v[i];
 		if (v->dead)
 			continue;
-		deliver_events(v);
+		deliver_events(v, false);
 		deliver_dump(v);
 		run_jobs(v);
 		for (turns = 0; turns < 8; turns++) {

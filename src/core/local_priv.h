@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What local.c (events, adoption), local_dump.c (dumps, confirmations,
+ * verification) and local_held.c (flows that wait for their end) share.
+ */
+#ifndef LOCAL_PRIV_H
+#define LOCAL_PRIV_H
+
+#include "ctsync/local.h"
+#include "ctsync/log.h"
+#include "ctsync/u64set.h"
+
+/* Flags of ftab_meta; the first one says that gen was set by an event. */
+#define LF_TOUCHED	0x01u
+/*
+ * A GET is under way, and nothing happened since: which one, of the three that
+ * may be under way, because a former one may tell what is old news by now.
+ */
+#define LF_ASKED	0x82u
+#define ASK_1		0x02u
+#define ASK_2		0x80u
+#define ASK_3		0x82u
+#define LF_AGED		0x04u		/* timeout_s is what the kernel said to a purge */
+#define LF_LIBERAL	0x08u		/* we made its TCP windows liberal */
+#define LF_RECHECK	0x10u		/* its end is believed when a GET says so */
+#define LF_HELD		0x20u		/* it has ended: see local_held.c */
+#define LF_DOUBTED	0x40u		/* a verification found it, to be confirmed */
+/* What an event leaves alone. */
+#define LF_KEEP		(LF_LIBERAL | LF_RECHECK)
+
+/* Tag of the GET job for unknown flows; that of others is the flag in the entry. */
+#define LOCAL_TAG_UNKNOWN	0u
+
+struct held_chunk;
+
+/* Ended flows that wait, the oldest first. */
+struct held {
+	struct held_chunk	*head, *tail;
+	uint32_t		 first;		/* in the head, of those that still wait */
+	uint32_t		 n;
+};
+
+enum verify_state {
+	VERIFY_IDLE,
+	VERIFY_WANTED,
+	VERIFY_DUMPING,
+	VERIFY_CONFIRMING
+};
+
+struct local {
+	struct feed			*feed;
+	const struct kernel_port	*kernel;
+	void				*kctx;
+	local_filter_fn			*filter;
+	void				*fctx;
+
+	uint8_t				 gen;		/* of the current or last dump */
+	bool				 wanted;	/* a dump is to be begun */
+	bool				 audit;		/* the same, but nobody waits for it */
+	bool				 fast;		/* somebody waits for the current or last dump */
+	bool				 dumping;
+	bool				 complete;
+	bool				 confirming;	/* walking over what the dump lacked */
+	uint32_t			 confirm_h;
+	bool				 asks[3];	/* GET jobs for known flows, being filled or under way */
+	struct kjob			*check;		/* the one being filled */
+	bool				 adopting;
+	bool				 dump_refused;	/* this dump found flows that do not fit */
+	bool				 no_room;	/* flows are missing because they did not fit */
+	uint64_t			 retry_at_us, retry_us;
+	uint32_t			 adopt_s;	/* since when */
+
+	struct kjob			*unknown;	/* flows whose delta was not enough */
+	uint64_t			 unknown_us;	/* since when there are such, 0: none */
+	uint64_t			 asked_us;	/* the same of those that were asked for */
+	bool				 asking;	/* a GET job for them is under way */
+	struct u64set			 ended_asking;	/* since that job was submitted */
+	/* Since the last hand-over of a dump, and between the two before. */
+	struct u64set			 ended[2];
+	bool				 handed_over;
+	struct u64set			 ended_adopting;	/* since the adoption began */
+	struct held			 held;
+
+	enum verify_state		 verify;
+	bool				 verify_spoilt;	/* events were lost meanwhile */
+	struct local_verified		 verified;
+	struct local_stats		 stats;
+};
+
+/* local.c */
+struct ftab_meta *local_meta(const struct local *l, uint32_t h);
+void	 local_make_key(const struct local *l, const struct flow *f, struct local_key *k);
+void	 local_remove(struct local *l, uint32_t h, uint64_t now_us);
+bool	 local_load(const struct local *l, uint32_t h, struct flow *f);
+void	 local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow *f,
+	    uint64_t now_us);
+/* A flow that the table lacks, as the kernel shows it; its handle or FTAB_NIL. */
+uint32_t local_store_new(struct local *l, const struct local_key *k, const struct flow *f,
+	    uint64_t now_us);
+/* Has such a flow ended so lately that what a dump shows may be older?  Or an answer? */
+bool	 local_ended_dumping(const struct local *l, const struct local_key *k);
+bool	 local_ended_asking(const struct local *l, const struct local_key *k);
+/* A flow of which only a delta is known, or whose news may be old, is asked for. */
+void	 local_ask_unknown(struct local *l, const struct local_key *k, uint64_t now_us);
+
+/* local_dump.c */
+/* Have a GET tell whether the entry is so; false if it cannot be asked for now. */
+bool	 local_check(struct local *l, uint32_t h);
+/* Begin and submit what is due; true if there is more to do at once. */
+bool	 local_dump_run(struct local *l, uint64_t now_us);
+
+/* local_held.c */
+/* Hold the end of a flow back; false if it is to be believed at once. */
+bool	 local_hold(struct local *l, uint32_t h, uint64_t now_us);
+bool	 local_held_run(struct local *l, uint64_t now_us);
+void	 local_held_free(struct local *l);
+
+#endif
