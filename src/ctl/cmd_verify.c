@@ -92,7 +92,7 @@ each_flow(const struct verify *v, const json_t *recorded, struct flowout *out, j
 }
 
 static void
-print_part(const char *name, const char *whom, const json_t *j)
+print_part(const char *name, const char *whom, const char *there, const json_t *j)
 {
 	const char	*state = text_str(j, "state", "-");
 	char		 n[TEXT_MAX], a[TEXT_MAX], b[TEXT_MAX], c[TEXT_MAX];
@@ -101,8 +101,8 @@ print_part(const char *name, const char *whom, const json_t *j)
 	if (strcmp(state, "equal") == 0)
 		printf("equal to %s\n", whom);
 	else if (strcmp(state, "different") == 0)
-		printf("DIFFERENT from %s: %s missing here, %s missing there, %s changed\n", whom,
-		    text_member(j, "missing_here", a), text_member(j, "missing_there", b),
+		printf("DIFFERENT from %s: %s missing here, %s missing %s, %s changed\n", whom,
+		    text_member(j, "missing_here", a), text_member(j, "missing_there", b), there,
 		    text_member(j, "changed", c));
 	else
 		printf("NOT COMPARED with %s: %s\n", whom, text_str(j, "why", "-"));
@@ -122,10 +122,10 @@ print_text(const struct verify *v, const json_t *result)
 	}
 	ok = each_flow(v, json_object_get(result, "recorded"), out, NULL);
 	flowout_end(out, ok);
-	print_part("local", "the kernel", json_object_get(result, "local"));
+	print_part("local", "the kernel", "in the kernel", json_object_get(result, "local"));
 	for (i = 0; i < json_array_size(peers); i++) {
 		p = json_array_get(peers, i);
-		print_part(text_str(p, "node", "-"), "the peer", p);
+		print_part(text_str(p, "node", "-"), "the peer", "there", p);
 	}
 	return ok ? CTL_EXIT_OK : CTL_EXIT_FAILED;
 }

@@ -97,7 +97,8 @@ static void
 set_rest(struct nf_conntrack *ct, const struct flow *f)
 {
 	nfct_set_attr_u32(ct, ATTR_STATUS, f->status);
-	nfct_set_attr_u32(ct, ATTR_TIMEOUT, f->timeout_s);
+	if (f->has & FLOW_HAS_TIMEOUT)
+		nfct_set_attr_u32(ct, ATTR_TIMEOUT, f->timeout_s);
 	nfct_set_attr_u32(ct, ATTR_MARK, f->mark);
 	if (f->proto == IPPROTO_TCP && (f->has & FLOW_HAS_TCP_STATE))
 		nfct_set_attr_u8(ct, ATTR_TCP_STATE, f->tcp_state);

@@ -289,6 +289,7 @@ kernel_stats(struct daemon *d)
 	set(j, "dump_added_total", num(l->dump_added));
 	set(j, "dump_changed_total", num(l->dump_changed));
 	set(j, "confirmed_gone_total", num(l->confirmed_gone));
+	set(j, "held_total", num(l->held));
 	set(j, "partial_total", num(l->partial));
 	set(j, "reborn_total", num(l->reborn));
 	set(j, "stale_destroys_total", num(l->stale_destroys));
