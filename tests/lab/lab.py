@@ -137,6 +137,12 @@ class Node:
         self.ns = f"{lab.prefix}-{name}"
         self.processes = []
 
+    def create(self):
+        """The namespace, with nothing in it but a loopback."""
+        _batch(["ip"], [f"netns add {self.ns}"])
+        self.sysctl(net__ipv6__conf__default__accept_dad=0, net__ipv6__conf__default__accept_ra=0)
+        self.ip("link set lo up")
+
     def command(self, args):
         return ["ip", "netns", "exec", self.ns, *map(str, args)]
 
@@ -416,10 +422,7 @@ class Lab:
             raise LabError("network namespaces need root")
         self._raise_limits()
         for node in self.nodes:
-            _batch(["ip"], [f"netns add {node.ns}"])
-            node.sysctl(net__ipv6__conf__default__accept_dad=0,
-                        net__ipv6__conf__default__accept_ra=0)
-            node.ip("link set lo up")
+            node.create()
         self._cables()
         self._hosts()
         for fw in (self.fw1, self.fw2):

@@ -7,6 +7,7 @@ import re
 import socket
 import struct
 import threading
+import time
 
 from lab import LabError, in_netns, wait_for
 
@@ -79,6 +80,41 @@ def wait_holds(holder, flows, timeout=30):
              f"{holder.name} to hold {flows} flows of its peer", 0.05)
 
 
+def proven(holder, since, of=()):
+    """True if `holder` has all flows of its peer, by a proof that is newer than `since` (monotonic).
+
+    of: names of several peers, where there are more than one.
+    """
+    asked = time.monotonic()
+    told = {p["node"]: p for p in holder.status()["peers"]}
+    # The daemon cuts fractions of a millisecond off.
+    return all(told[name]["in_sync"] and asked - (told[name]["verified_ms"] + 1) / 1000 > since
+               for name in of or [holder.peer.name])
+
+
+def wait_proof(holder, timeout=60, of=()):
+    """Until `holder` has proved that it has what its peers have now, at the time of this call."""
+    now = time.monotonic()
+    wait_for(lambda: proven(holder, now, of), timeout,
+             f"{holder.name} to be equal, by a new proof, to {' '.join(of) or holder.peer.name}", 0.02)
+
+
+def same_kernels(holder, proto=""):
+    """What the proof says is so: `holder` writes its copy to its kernel, and the tables are equal.
+
+    Nothing may change meanwhile.  Between the proof and the comparison nothing is waited for.
+    proto: look at flows of this number only; the active node does not take what a standby has.
+    """
+    wait_proof(holder)
+    takeover(holder, "commit")
+    theirs, ours = ({k: v for k, v in kernel_table(fw).items() if f"proto={proto}" in k}
+                    for fw in (holder.peer, holder))
+    found = differences(theirs, ours)
+    if found:
+        raise LabError("the kernels are different:\n" + "\n".join(found))
+    return ours
+
+
 def takeover(fw, command="takeover", check=True):
     """Commit or take over; the daemon's answer and the exit code in it."""
     done = fw.ctsync("--json", command, check=False, timeout=120)
@@ -135,6 +171,16 @@ def losing(fws, percent, device="sync0"):
     finally:
         for fw in fws:
             lose(fw, 0, device)
+
+
+def narrow(fw, rate):
+    """Limit what the firewall can send over the link."""
+    fw.run("tc", "qdisc", "replace", "dev", "sync0", "root", "tbf", "rate", rate, "burst", "16kb",
+           "limit", "256kb")
+
+
+def widen(fw):
+    fw.run("tc", "qdisc", "del", "dev", "sync0", "root")
 
 
 # -- work beside the test ----------------------------------------------------------
