@@ -16,19 +16,13 @@
 
 #include "ctsync/ftab.h"
 #include "ctsync/hist.h"
+#include "ctsync/verify.h"
 #include "ctsync/wire.h"
 
 #define RECV_REORDER	1024	/* frames that wait for an earlier one, at most */
 #define RECV_FRESH_US	1000000	/* a proof of equality holds that long */
 
 struct recv;
-
-/* What was wrong with an entry. */
-enum recv_wrong {
-	RECV_LACKED,		/* we did not have it */
-	RECV_CHANGED,		/* we had it with other contents */
-	RECV_EXTRA		/* the peer does not have it */
-};
 
 struct recv_conf {
 	struct sipkey	 table_key;
@@ -37,10 +31,11 @@ struct recv_conf {
 	uint64_t	 my_id, my_epoch;	/* records for these are ours */
 	uint64_t	 scrub_us;		/* a lap of the scrub; 0: none */
 	/*
-	 * A repair has put an entry right.  body: as we had it, of one that we
-	 * lacked as the peer has it; valid during the call.  NULL: not wanted.
+	 * A repair puts an entry right.  Bodies as in verify_log_add(), valid
+	 * during the call.  NULL: not wanted.
 	 */
-	void		(*wrong)(void *ctx, enum recv_wrong what, const uint8_t *body, size_t len);
+	void		(*wrong)(void *ctx, enum verify_kind kind, const uint8_t *here,
+			    size_t here_len, const uint8_t *there, size_t there_len);
 	void		*ctx;
 };
 

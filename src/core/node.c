@@ -118,6 +118,7 @@ make_peer(struct node *n, unsigned i, const char *name)
 	if (strlen(name) > WIRE_NODE_MAX)
 		return -EINVAL;
 	memcpy(p->name, name, strlen(name) + 1);
+	p->node = n;
 	p->index = i;
 	p->log = (struct log_limit)LOG_LIMIT_INIT;
 	if ((err = seal_node_id(n->conf.cluster, name, &p->id)) < 0)
@@ -129,6 +130,8 @@ make_peer(struct node *n, unsigned i, const char *name)
 	rc.my_id = n->id;
 	rc.my_epoch = n->conf.epoch;
 	rc.scrub_us = n->conf.scrub_us;
+	rc.wrong = verify_wrong;
+	rc.ctx = p;
 	feed_set_peer_id(n->feed, i, p->id);
 	p->recv = recv_new(&rc);
 	return p->recv == NULL ? -ENOMEM : 0;

@@ -35,6 +35,7 @@ struct peer_link {
 };
 
 struct peer {
+	struct node		*node;
 	char			 name[WIRE_NODE_MAX + 1];
 	uint64_t		 id;
 	unsigned		 index;
@@ -141,6 +142,9 @@ void	node_late(struct node *n, uint64_t since_us);
 
 /* verify.c */
 void	verify_run(struct node *n);
+/* What a repair has put right: recv_conf.wrong, of a struct peer. */
+void	verify_wrong(void *ctx, enum verify_kind kind, const uint8_t *here, size_t here_len,
+	    const uint8_t *there, size_t there_len);
 void	verify_free(struct node *n);
 
 /* takeover.c */

@@ -168,11 +168,12 @@ mend_begin_end(struct recv *r, bool begin, bool end, uint64_t now_us)
 }
 
 static void
-report(struct recv *r, enum recv_wrong what, const uint8_t *body, size_t len)
+report(struct recv *r, enum verify_kind kind, const uint8_t *here, size_t here_len,
+    const uint8_t *there, size_t there_len)
 {
 	r->stats.repaired++;
 	if (r->conf.wrong != NULL)
-		r->conf.wrong(r->conf.ctx, what, body, len);
+		r->conf.wrong(r->conf.ctx, kind, here, here_len, there, there_len);
 }
 
 void
@@ -183,12 +184,12 @@ mend_retold(struct recv *r, uint32_t h, const uint8_t *body, size_t len)
 
 	r->mend.moved_us = r->frame_us;
 	if (h == FTAB_NIL || ftab_meta(r->tab, h)->gen != r->gen) {
-		report(r, RECV_LACKED, body, len);
+		report(r, VERIFY_MISSING_HERE, NULL, 0, body, len);
 		return;
 	}
 	old = ftab_body(r->tab, h, &olen);
 	if (olen != len || memcmp(old, body, len) != 0)
-		report(r, RECV_CHANGED, old, olen);
+		report(r, VERIFY_CHANGED, old, olen, body, len);
 }
 
 /* --- what we ask for --------------------------------------------------------------------- */
@@ -236,7 +237,7 @@ walk_one(struct recv *r, uint32_t h)
 		if (e->gen != r->gen || !(e->flags & RF_SUSPECT))
 			break;
 		body = ftab_body(r->tab, h, &len);
-		report(r, RECV_EXTRA, body, len);
+		report(r, VERIFY_MISSING_THERE, body, len, NULL, 0);
 		recv_uncount(r, h);
 		ftab_remove(r->tab, h);
 		break;

@@ -5,9 +5,18 @@
  */
 #include "node_priv.h"
 
-#define PROOF_US	3000000		/* how long a proof of the peer is waited for */
-
 /* --- a peer's part ------------------------------------------------------------------ */
+
+void
+verify_wrong(void *ctx, enum verify_kind kind, const uint8_t *here, size_t here_len,
+    const uint8_t *there, size_t there_len)
+{
+	struct peer	*p = ctx;
+
+	if (p->node->verified.running)
+		verify_log_add(&p->node->verified.peers[p->index].log, kind, here, here_len, there,
+		    there_len);
+}
 
 /* The comparison with a peer begins. */
 static void
@@ -17,6 +26,8 @@ peer_begin(struct node *n, struct peer *p)
 
 	verify_log_clear(&v->log);
 	v->name = p->name;
+	if (sess_up(n, p))
+		recv_verify(p->recv, n->now_us);
 }
 
 /* True when it is done, and what it found is in n->verified. */
@@ -24,15 +35,21 @@ static bool
 peer_done(struct node *n, struct peer *p)
 {
 	struct node_verified_peer	*v = &n->verified.peers[p->index];
+	enum recv_verdict		 verdict = recv_verified(p->recv);
 	struct node_peer_info		 info;
 
-	node_peer(n, p->index, n->now_us, &info);
-	if (!info.in_sync && info.state != NODE_PEER_LOST &&
-	    n->now_us - n->verified.started_us < PROOF_US)
+	if (sess_up(n, p) && (verdict == RECV_VERIFY_SCRUB || verdict == RECV_VERIFY_COMPARE))
 		return false;
+	node_peer(n, p->index, n->now_us, &info);
 	v->flows = info.flows;
-	v->why = info.why;
-	v->state = info.in_sync ? NODE_COMPARED_EQUAL : NODE_NOT_COMPARABLE;
+	v->why = NULL;
+	v->state = NODE_COMPARED_EQUAL;
+	if (sess_up(n, p) && verdict == RECV_VERIFY_DIFFERENT) {
+		v->state = NODE_COMPARED_DIFFERENT;
+	} else if (!sess_up(n, p) || verdict != RECV_VERIFY_EQUAL) {
+		v->state = NODE_NOT_COMPARABLE;
+		v->why = info.why != NULL ? info.why : "it was not there when the comparison began";
+	}
 	return true;
 }
 

@@ -28,7 +28,7 @@ static struct recv	*rc[PEERS];
 static uint64_t		 stamp[PEERS], stamped_us[PEERS];
 static unsigned		 spoil;		/* change one byte of the marks of so many flows on the way */
 static bool		 cut[PEERS];
-static unsigned		 wrong[3];
+static unsigned		 wrong[VERIFY_KINDS];
 
 static uint64_t
 rnd(void)
@@ -160,11 +160,15 @@ op_trailer(void *ctx, uint32_t peers, uint32_t pending, struct wbuf *w)
 static const struct feed_ops ops = { op_send, op_restart, op_trailer };
 
 static void
-on_wrong(void *ctx, enum recv_wrong what, const uint8_t *body, size_t len)
+on_wrong(void *ctx, enum verify_kind kind, const uint8_t *here, size_t here_len,
+    const uint8_t *there, size_t there_len)
 {
 	(void)ctx;
-	ck_assert_uint_gt(flow_key_len(body, len), 0);
-	wrong[what]++;
+	ck_assert((here == NULL) == (kind == VERIFY_MISSING_HERE));
+	ck_assert((there == NULL) == (kind == VERIFY_MISSING_THERE));
+	ck_assert(here == NULL || flow_key_len(here, here_len) > 0);
+	ck_assert(there == NULL || flow_key_len(there, there_len) > 0);
+	wrong[kind]++;
 }
 
 static void
@@ -335,8 +339,8 @@ START_TEST(spoiled_on_the_way)
 	run_ms(500);
 	repaired(0, gens);
 	ck_assert_uint_eq(st(0)->repairs, 1);
-	ck_assert_uint_eq(wrong[RECV_CHANGED], 1);
-	ck_assert_uint_eq(wrong[RECV_LACKED] + wrong[RECV_EXTRA], 0);
+	ck_assert_uint_eq(wrong[VERIFY_CHANGED], 1);
+	ck_assert_uint_eq(wrong[VERIFY_MISSING_HERE] + wrong[VERIFY_MISSING_THERE], 0);
 	ck_assert_uint_lt(st(0)->flows - applied, 200);
 	ck_assert_uint_gt(st(0)->flows, applied);
 	/* the other peer was on the same stream */
@@ -358,7 +362,7 @@ START_TEST(under_load)
 	}
 	ck_assert_uint_ge(st(0)->repairs, 1);
 	/* the spoiled ones may have been told anew before the repair saw them */
-	ck_assert_uint_le(wrong[RECV_CHANGED] + wrong[RECV_EXTRA] + wrong[RECV_LACKED], 3);
+	ck_assert_uint_le(wrong[VERIFY_CHANGED] + wrong[VERIFY_MISSING_THERE] + wrong[VERIFY_MISSING_HERE], 3);
 	run_ms(500);
 	repaired(0, gens);
 	repaired(1, 1);
@@ -381,13 +385,13 @@ START_TEST(rotten_memory)
 	run_ms(500);
 	ck_assert_int_eq(recv_verified(rc[1]), RECV_VERIFY_DIFFERENT);
 	ck_assert_uint_ge(st(1)->rotten, 2);
-	ck_assert_uint_eq(wrong[RECV_CHANGED], 2);
+	ck_assert_uint_eq(wrong[VERIFY_CHANGED], 2);
 	repaired(1, gens);
 	now += 2000000;
 	recv_verify(rc[1], now);
 	run_ms(500);
 	ck_assert_int_eq(recv_verified(rc[1]), RECV_VERIFY_EQUAL);
-	ck_assert_uint_eq(wrong[RECV_CHANGED], 2);
+	ck_assert_uint_eq(wrong[VERIFY_CHANGED], 2);
 	/* and with nobody to compare with it says so, in time */
 	cut[1] = true;
 	recv_verify(rc[1], now);
@@ -412,8 +416,8 @@ START_TEST(rotten_key)
 	recv_verify(rc[0], now);
 	run_ms(1000);
 	ck_assert_int_eq(recv_verified(rc[0]), RECV_VERIFY_DIFFERENT);
-	ck_assert_uint_eq(wrong[RECV_LACKED], 1);
-	ck_assert_uint_eq(wrong[RECV_EXTRA], 1);
+	ck_assert_uint_eq(wrong[VERIFY_MISSING_HERE], 1);
+	ck_assert_uint_eq(wrong[VERIFY_MISSING_THERE], 1);
 	repaired(0, gens);
 }
 END_TEST
@@ -501,8 +505,8 @@ START_TEST(with_old_generations)
 	recv_verify(rc[0], now);
 	run_ms(1000);
 	ck_assert_int_eq(recv_verified(rc[0]), RECV_VERIFY_DIFFERENT);
-	ck_assert_uint_eq(wrong[RECV_CHANGED], 2);
-	ck_assert_uint_eq(wrong[RECV_EXTRA], 0);
+	ck_assert_uint_eq(wrong[VERIFY_CHANGED], 2);
+	ck_assert_uint_eq(wrong[VERIFY_MISSING_THERE], 0);
 	ck_assert(recv_in_sync(rc[0], now));
 	ck_assert_uint_eq(ftab_count(recv_table(rc[0])), feed_flows(f) + old);
 	now += 100000000;
