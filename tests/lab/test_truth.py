@@ -96,6 +96,48 @@ def test_verify(pair):
     assert verify(fw2)[0] == 0
 
 
+def spoil(pid, old, new):
+    """Replace bytes in the writable memory of a process; the number of places."""
+    places = 0
+    with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, flags, *_ = line.split()
+            if not flags.startswith("rw"):
+                continue
+            first, last = (int(x, 16) for x in span.split("-"))
+            memory.seek(first)
+            data, at = memory.read(last - first) or b"", -1
+            while (at := data.find(old, at + 1)) >= 0:
+                memory.seek(first + at)
+                memory.write(new)
+                places += 1
+    return places
+
+
+def test_memory_that_rots(pair):
+    """A flow that changes in the standby's memory is found, named, and told again; nothing else is."""
+    fw1, fw2 = pair
+    ctgen(fw1, "create", "-n", FLOWS)
+    ctgen(fw1, "update", "-o", 77, "-n", 1, "-m", 0x5aa5c33c)
+    wait_holds(fw2, FLOWS)
+    wait_equal(fw2)
+    assert count(fw2, "remote", "--mark", str(0x5aa5c33c)) == 1
+    before = stats(fw2)["peers"]["fw1"]
+    assert spoil(fw2.daemon.pid, bytes.fromhex("03045aa5c33c"), bytes.fromhex("03045aa5c33d")) > 0
+    assert count(fw2, "remote", "--mark", str(0x5aa5c33c)) == 0
+    code, answer, wrong = verify(fw2)
+    assert code == 1 and answer["peers"][0]["state"] == "different", answer
+    assert wrong == {"changed, here": 1, "changed, there": 1}
+    assert sorted(f["flow"]["mark"] for f in answer["differing"]) == [0x5aa5c33c, 0x5aa5c33d]
+    assert count(fw2, "remote", "--mark", str(0x5aa5c33c)) == 1
+    after = stats(fw2)["peers"]["fw1"]
+    assert after["repairs_total"] == before["repairs_total"] + 1
+    assert after["generations_total"] == before["generations_total"], "a full transfer for one flow"
+    assert after["flows_applied_total"] - before["flows_applied_total"] < FLOWS / 4
+    wait_equal(fw2)
+    assert verify(fw2)[0] == 0
+
+
 def test_verify_under_load(pair):
     """Changes that have events are no differences, however many there are; several at once are joined."""
     fw1, fw2 = pair
