@@ -800,14 +800,14 @@ window_full(const struct stream *s)
 static uint32_t
 laggards(const struct stream *s)
 {
-	uint64_t	 lo = lowest_ack(s);
+	uint64_t	 lo = lowest_ack(s), ahead = s->window > 1 ? s->window / 2 : 1;
 	uint32_t	 slow = 0, others = 0;
 	unsigned	 p;
 
 	for (p = 0; p < FEED_PEERS_MAX; p++) {
 		if (!(s->peers & 1u << p))
 			continue;
-		if (s->acked[p] - lo >= s->window / 2)
+		if (s->acked[p] - lo >= ahead)
 			others |= 1u << p;
 		else
 			slow |= 1u << p;

@@ -20,14 +20,15 @@ import tempfile
 import time
 
 import benchlab
+import recover
 from benchlab import BenchError, Lab, RUNNERS
 
 OURS, THEIRS, FLOOR = "ctsyncd", "conntrackd", "floor"
 STALL_S = 15        # no progress for so long: it will not become complete
 BULK = {"bulk100k": 100000, "bulk1m": 1000000}
 STEADY = {"steady10k": 10000, "steady30k": 30000, "steady100k": 100000}
-MEASUREMENTS = ["floor", *STEADY, *BULK]
-QUICK = ["floor", "steady10k", "steady100k", "bulk100k"]
+MEASUREMENTS = ["floor", *STEADY, *BULK, *recover.FUNCTIONS]
+QUICK = ["floor", "steady10k", "steady100k", "bulk100k", *recover.FUNCTIONS]
 
 # Kinds of target: at most LIMIT times conntrackd, times the floor, or plain.
 VS_THEIRS, VS_FLOOR, PLAIN = "theirs", "floor", "plain"
@@ -91,6 +92,7 @@ def metric_table():
             (name + ".missing", "new %s: not on standby" % rate, "flows",
              PLAIN, 0),
         ]
+    rows += recover.rows(PLAIN)
     for what in ("none", "filtered", "unfiltered"):
         for op in ("create", "update", "rewrite", "delete"):
             rows.append(("floor.%s.%s" % (op, what),
@@ -369,7 +371,9 @@ class Bench:
             return self.args.repeat
         if self.args.quick or name in STEADY:
             return 1
-        return 3 if name == "bulk100k" else 2 if name == "bulk1m" else 3
+        if name in recover.RECOVERY or name == "overhead":
+            return 1
+        return 2 if name == "bulk1m" else 3
 
     def run(self, names, runners):
         for name in names:
@@ -381,6 +385,10 @@ class Bench:
                 if name in STEADY:
                     self.guarded("floor " + name, self.reader_floor, name)
                 for cls in runners:
+                    if name in recover.FUNCTIONS:
+                        self.guarded("%s %s" % (cls.name, name),
+                                     recover.FUNCTIONS[name], self, name, cls)
+                        continue
                     func = self.bulk if name in BULK else self.steady
                     self.guarded("%s %s" % (cls.name, name), func, name, cls)
 

@@ -45,6 +45,16 @@ table inet fw {
 """
 
 
+CUT = """
+table inet cut {
+	chain prerouting {
+		type filter hook prerouting priority -400; policy accept;
+		iifname "%s" drop
+	}
+}
+""" % SYNC_IF
+
+
 class BenchError(Exception):
     """Something that makes a measurement impossible; the text says what."""
 
@@ -181,6 +191,14 @@ class Lab:
             self.close()
             raise
 
+    def cut(self, off):
+        """Drop everything that comes over the link, or let it pass again."""
+        for key in ("a", "b"):
+            if off:
+                self.ns[key].exec("nft", "-f", "-", stdin=CUT)
+            else:
+                self.ns[key].exec("nft", "delete", "table", "inet", "cut")
+
     def gen_start(self, where, *args, **kw):
         return subprocess.Popen(
             ["ip", "netns", "exec", self.ns[where].name, self.ctgen,
@@ -245,6 +263,7 @@ class Daemon:
     """One node of a pair.  Subclasses know the program."""
 
     name = ""
+    event_buffer = EVENT_BUFFER     # bytes, for events of the kernel
     # What a commit by this program is expected to reproduce (ctgen --fields).
     fields = "tuples,status,mark,state,zone"
 
@@ -308,6 +327,16 @@ class Daemon:
     def log_tail(self):
         with open(os.path.join(self.dir, "log")) as f:
             return " | ".join(f.read().strip().splitlines()[-4:])
+
+    def signal(self, signum):
+        self.proc.send_signal(signum)
+
+    def kill(self):
+        """End it at once, as a crash does."""
+        self.proc.kill()
+        self.proc.wait()
+        self.proc = None
+        self.log.close()
 
     def stop(self):
         if self.proc is None:
@@ -423,7 +452,7 @@ General {
 """ % {
             "local": ADDRESS[self.key], "remote": ADDRESS[self.peer],
             "dev": SYNC_IF, "dir": self.dir, "link": LINK_BUFFER,
-            "events": EVENT_BUFFER, "buckets": self.flows,
+            "events": self.event_buffer, "buckets": self.flows,
             "limit": self.flows * 2 + 100000}
 
     def command(self):
@@ -480,12 +509,12 @@ links = (
 );
 control = { socket = "%(dir)s/ctl"; };
 takeover = { inject = "commit"; };
-kernel = { event_buffer = "%(events)dM"; };
+kernel = { event_buffer = "%(events)dK"; };
 limits = { flows = 4000000; };
 """ % {
             "node": "fw-" + self.key, "peer": "fw-" + self.peer,
             "local": ADDRESS[self.key], "remote": ADDRESS[self.peer],
-            "dev": SYNC_IF, "dir": self.dir, "events": EVENT_BUFFER >> 20}
+            "dev": SYNC_IF, "dir": self.dir, "events": self.event_buffer >> 10}
 
     def command(self):
         return [os.path.join(self.bindir, "ctsyncd"), "-c", self.conf]
@@ -499,6 +528,11 @@ limits = { flows = 4000000; };
 
     def alive(self):
         return self.status()["node"] == "fw-" + self.key
+
+    def proof_age(self):
+        """Seconds since when its copy of the peer is known to be equal; None."""
+        peer = self.status()["peers"][0]
+        return peer["verified_ms"] / 1000 if peer["in_sync"] else None
 
     def progress(self):
         st = self.status()
