@@ -73,7 +73,9 @@ void		 local_event(struct local *l, enum local_event ev, const struct flow *f,
  */
 void		 local_resync(struct local *l);
 void		 local_audit(struct local *l);
-void		 local_overrun(struct local *l);
+void		 local_overrun(struct local *l, uint64_t since_us);
+/* Since when something may be missing or wrong until a dump is done; 0: nothing is. */
+uint64_t	 local_lacking_us(const struct local *l);
 void		 local_dump_begin(struct local *l);
 /* Does somebody wait for the dump that was begun last? */
 bool		 local_dump_fast(const struct local *l);
@@ -118,11 +120,12 @@ void		 local_got(struct local *l, struct kjob *j, uint64_t now_us);
 
 /*
  * This node's kernel has taken over the flow with that body: it is ours now.
- * Nothing happens if something newer is known: an event since the adoption
- * began, or its end.  1 if it was added, 0 or -errno if not.
+ * It was written after since_us.  If something newer is known, an event since the
+ * adoption began, or its end, the kernel is asked what it has.  1 if it was
+ * added, 0 or -errno if not.
  */
 int		 local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s,
-		    uint64_t now_us) __attribute__((warn_unused_result));
+		    uint64_t since_us, uint64_t now_us) __attribute__((warn_unused_result));
 /* Do we know something newer of the flow than a replica can tell? */
 bool		 local_newer(const struct local *l, const struct flow *f);
 /* Did our adoption make the flow's TCP windows liberal?  And: they are strict again. */

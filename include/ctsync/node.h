@@ -115,8 +115,11 @@ struct feed	*node_feed(const struct node *n);
 void		 node_dump_entry(struct node *n, const struct flow *f, uint64_t now_us);
 void		 node_dump_begin(struct node *n);
 void		 node_dump_end(struct node *n, int err, uint64_t now_us);
-/* Events were lost: what the peers believe is in doubt until a re-read is done. */
-void		 node_overrun(struct node *n, uint64_t now_us);
+/*
+ * Events were lost, the first of them not before since_us: what the peers
+ * believe is in doubt until a re-read is done.
+ */
+void		 node_overrun(struct node *n, uint64_t since_us, uint64_t now_us);
 /* A job of ours is done; takes it. */
 void		 node_job_done(struct node *n, struct kjob *j, uint64_t now_us);
 

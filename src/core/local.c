@@ -169,6 +169,7 @@ refused(struct local *l)
 {
 	l->stats.refused++;
 	l->dump_refused = true;
+	l->lacking_us = LOCAL_EVER;
 	if (!l->no_room)
 		log_msg(LOG_ERR, "the local table is full (%u flows): flows are not replicated; raise "
 		    "limits.flows or limits.memory", feed_flows(l->feed));
@@ -186,6 +187,7 @@ local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow 
 
 	if (!l->filter(l->fctx, f)) {
 		l->stats.filtered++;
+		remember_end(l, k);	/* for the table it has ended */
 		if (h != FTAB_NIL)
 			local_remove(l, h, now_us);
 		return;
@@ -241,12 +243,13 @@ void
 local_ask_unknown(struct local *l, const struct local_key *k, uint64_t now_us)
 {
 	l->stats.partial++;
-	if (l->unknown_us == 0)
-		l->unknown_us = now_us;
+	l->unknown_us = local_earlier(l->unknown_us, now_us);
 	if (l->unknown == NULL && (l->unknown = kjob_new(KOP_GET, KOWNER_LOCAL)) != NULL)
 		l->unknown->tag = LOCAL_TAG_UNKNOWN;
-	if (l->unknown == NULL || kjob_add(l->unknown, k->key, k->len, 0) < 0)
+	if (l->unknown == NULL || kjob_add(l->unknown, k->key, k->len, 0) < 0) {
 		l->wanted = true;
+		l->lacking_us = local_earlier(l->lacking_us, now_us);
+	}
 }
 
 static void
@@ -263,7 +266,7 @@ on_destroy(struct local *l, uint32_t h, const struct local_key *k, const struct 
 		l->stats.stale_destroys++;
 		return;
 	}
-	if ((local_meta(l, h)->flags & LF_RECHECK) && local_check(l, h))
+	if ((local_meta(l, h)->flags & LF_RECHECK) && local_check(l, h, now_us))
 		return;
 	if (!local_hold(l, h, now_us))
 		local_remove(l, h, now_us);
@@ -312,7 +315,7 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 		reborn(l, h, k, &cur, f, now_us);
 		return;
 	}
-	if (other && (f->has & FLOW_HAS_ID) && local_check(l, h))
+	if (other && (f->has & FLOW_HAS_ID) && local_check(l, h, now_us))
 		return;
 	flow_merge(&cur, f);
 	local_store(l, h, k, &cur, now_us);
@@ -340,9 +343,15 @@ local_no_room(const struct local *l)
 }
 
 uint64_t
+local_earlier(uint64_t a_us, uint64_t b_us)
+{
+	return a_us == 0 || (b_us != 0 && b_us < a_us) ? b_us : a_us;
+}
+
+uint64_t
 local_unknown_us(const struct local *l)
 {
-	return l->asked_us != 0 ? l->asked_us : l->unknown_us;
+	return local_earlier(local_earlier(l->asked_us, l->unknown_us), l->check_us);
 }
 
 bool
@@ -363,7 +372,8 @@ is_newer(const struct local *l, uint32_t h)
 }
 
 int
-local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s, uint64_t now_us)
+local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s,
+    uint64_t since_us, uint64_t now_us)
 {
 	struct local_key	 k;
 	struct flow		 f, cur;
@@ -375,10 +385,16 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 		return rc;
 	local_make_key(l, &f, &k);
 	h = feed_find(l->feed, k.hash, k.key, k.len);
-	if (h != FTAB_NIL && is_newer(l, h))
+	/* what we wrote and what an event told crossed each other: the kernel knows */
+	if (h != FTAB_NIL && is_newer(l, h)) {
+		if (!local_check(l, h, since_us))
+			local_overrun(l, since_us);
 		return 0;
-	if (h == FTAB_NIL && u64set_has(&l->ended_adopting, ended_hash(&k)))
+	}
+	if (h == FTAB_NIL && u64set_has(&l->ended_adopting, ended_hash(&k))) {
+		local_ask_unknown(l, &k, since_us);
 		return 0;
+	}
 	f.timeout_s = timeout_s;
 	if (h == FTAB_NIL)
 		f.incarnation = feed_next_incarnation(l->feed, k.hash, k.key, k.len);
@@ -387,9 +403,11 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 	local_store(l, h, &k, &f, now_us);
 	added = h == FTAB_NIL;
 	h = feed_find(l->feed, k.hash, k.key, k.len);
-	if (h != FTAB_NIL && f.proto == IPPROTO_TCP)
-		local_meta(l, h)->flags |= LF_LIBERAL;
-	return added && h != FTAB_NIL;
+	if (h == FTAB_NIL)
+		return 0;
+	/* an end that is told now may be that of a flow from before our write */
+	local_meta(l, h)->flags |= LF_RECHECK | (f.proto == IPPROTO_TCP ? LF_LIBERAL : 0);
+	return added;
 }
 
 bool
@@ -460,7 +478,7 @@ local_removed(struct local *l, const uint8_t *key, size_t klen, uint64_t now_us)
 	/* A flow that was born since then under that key has said so by an event. */
 	if ((local_meta(l, h)->flags & LF_TOUCHED) &&
 	    now_us / 1000000 < (uint64_t)local_meta(l, h)->touched_s + SETTLED_S &&
-	    local_check(l, h)) {
+	    local_check(l, h, now_us)) {
 		local_meta(l, h)->flags |= LF_RECHECK;
 		return;
 	}

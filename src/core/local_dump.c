@@ -83,12 +83,23 @@ add_question(struct local *l, struct kjob *j, uint32_t h)
 }
 
 bool
-local_check(struct local *l, uint32_t h)
+local_check(struct local *l, uint32_t h, uint64_t since_us)
 {
+	l->check_us = local_earlier(l->check_us, since_us);
 	if (l->check == NULL && (l->check = new_ask(l, 0)) == NULL)
 		return false;
 	return (local_meta(l, h)->flags & LF_ASKED) == l->check->tag ||
 	    add_question(l, l->check, h);
+}
+
+/* The same; if it cannot be asked for, a dump will tell. */
+static void
+check_or_dump(struct local *l, uint32_t h, uint64_t since_us)
+{
+	if (local_check(l, h, since_us))
+		return;
+	l->wanted = true;
+	l->lacking_us = local_earlier(l->lacking_us, since_us);
 }
 
 static void
@@ -136,9 +147,10 @@ local_audit(struct local *l)
 }
 
 void
-local_overrun(struct local *l)
+local_overrun(struct local *l, uint64_t since_us)
 {
 	l->wanted = true;
+	l->lacking_us = local_earlier(l->lacking_us, since_us);
 	l->verify_spoilt = true;
 }
 
@@ -152,6 +164,8 @@ void
 local_dump_begin(struct local *l)
 {
 	l->stats.dumps++;
+	l->dump_us = local_earlier(l->dump_us, l->lacking_us);
+	l->lacking_us = 0;
 	l->wanted = l->audit = false;
 	l->dumping = true;
 	l->dump_refused = false;
@@ -248,7 +262,7 @@ dump_known(struct local *l, uint32_t h, const struct local_key *k, const struct 
 
 	if (m->flags & LF_HELD) {
 		/* read before it ended, or born again */
-		(void)local_check(l, h);
+		check_or_dump(l, h, now_us);
 		return;
 	}
 	if ((m->flags & (LF_ASKED | LF_DOUBTED)) || !local_load(l, h, &cur))
@@ -259,7 +273,7 @@ dump_known(struct local *l, uint32_t h, const struct local_key *k, const struct 
 		return;
 	}
 	if (touched)
-		(void)local_check(l, h);
+		check_or_dump(l, h, now_us);
 	else if (l->verify != VERIFY_DUMPING)
 		correct(l, h, k, &merged, now_us);
 }
@@ -314,6 +328,7 @@ local_dump_end(struct local *l, int err, uint64_t now_us)
 	u64set_clear(&l->ended[1]);
 	if (err < 0) {
 		l->wanted = true;
+		l->lacking_us = local_earlier(l->lacking_us, l->dump_us);
 		l->retry_us = l->retry_us == 0 ? RETRY_US :
 		    l->retry_us * 2 < RETRY_MAX_US ? l->retry_us * 2 : RETRY_MAX_US;
 		l->retry_at_us = now_us + l->retry_us;
@@ -338,6 +353,12 @@ static bool
 settling(const struct local *l)
 {
 	return l->confirming || l->asks[0] || l->asks[1] || l->asks[2];
+}
+
+uint64_t
+local_lacking_us(const struct local *l)
+{
+	return local_earlier(l->lacking_us, l->dump_us);
 }
 
 bool
@@ -437,6 +458,8 @@ got_one(struct local *l, const struct kjob *j, uint32_t i, uint64_t now_us)
 
 	if (it->err < 0 && !gone) {
 		l->wanted = true;
+		l->lacking_us = local_earlier(l->lacking_us, local_earlier(l->dump_us,
+		    local_earlier(local_unknown_us(l), now_us)));
 		l->retry_at_us = now_us + RETRY_US;
 		return;
 	}
@@ -453,7 +476,12 @@ got_one(struct local *l, const struct kjob *j, uint32_t i, uint64_t now_us)
 			(void)local_store_new(l, &k, &j->flows[i], now_us);
 		return;
 	}
-	if (j->tag == LOCAL_TAG_UNKNOWN || (local_meta(l, h)->flags & LF_ASKED) != j->tag)
+	if (j->tag == LOCAL_TAG_UNKNOWN) {
+		/* by an event since, which is newer, or by the answer before, which is not */
+		check_or_dump(l, h, local_earlier(l->asked_us, now_us));
+		return;
+	}
+	if ((local_meta(l, h)->flags & LF_ASKED) != j->tag)
 		return;			/* an event since is newer */
 	if (!gone)
 		got_alive(l, h, &k, &j->flows[i], now_us);
@@ -472,6 +500,8 @@ local_got(struct local *l, struct kjob *j, uint64_t now_us)
 		got_one(l, j, i, now_us);
 	if (j->tag != LOCAL_TAG_UNKNOWN) {
 		free_ask(l, j);
+		if (!l->asks[0] && !l->asks[1] && !l->asks[2])
+			l->check_us = 0;
 		return;
 	}
 	l->asking = false;
@@ -562,6 +592,8 @@ local_dump_run(struct local *l, uint64_t now_us)
 	submit_checks(l);
 	if (l->confirming && confirm_some(l))
 		return true;
+	if (!l->dumping && !settling(l))
+		l->dump_us = 0;
 	if (l->verify == VERIFY_CONFIRMING && !settling(l) && !l->wanted)
 		verify_end(l, l->verify_spoilt);
 	return may_verify(l) && now_us >= l->retry_at_us;

@@ -64,10 +64,13 @@ struct local {
 	uint32_t			 confirm_h;
 	bool				 asks[3];	/* GET jobs for known flows, being filled or under way */
 	struct kjob			*check;		/* the one being filled */
+	uint64_t			 check_us;	/* since when something is not known that they ask for */
 	bool				 adopting;
 	bool				 dump_refused;	/* this dump found flows that do not fit */
 	bool				 no_room;	/* flows are missing because they did not fit */
 	uint64_t			 retry_at_us, retry_us;
+	uint64_t			 lacking_us;	/* since when the next dump is needed, 0: it is not */
+	uint64_t			 dump_us;	/* the same of the one at hand, until all is confirmed */
 	uint32_t			 adopt_s;	/* since when */
 
 	struct kjob			*unknown;	/* flows whose delta was not enough */
@@ -88,6 +91,9 @@ struct local {
 };
 
 /* local.c */
+#define LOCAL_EVER	1u	/* as a time since when something is not known */
+/* The earlier one of two times, 0 meaning never. */
+uint64_t local_earlier(uint64_t a_us, uint64_t b_us);
 struct ftab_meta *local_meta(const struct local *l, uint32_t h);
 void	 local_make_key(const struct local *l, const struct flow *f, struct local_key *k);
 void	 local_remove(struct local *l, uint32_t h, uint64_t now_us);
@@ -104,8 +110,11 @@ bool	 local_ended_asking(const struct local *l, const struct local_key *k);
 void	 local_ask_unknown(struct local *l, const struct local_key *k, uint64_t now_us);
 
 /* local_dump.c */
-/* Have a GET tell whether the entry is so; false if it cannot be asked for now. */
-bool	 local_check(struct local *l, uint32_t h);
+/*
+ * Have a GET tell whether the entry is so, which is not known since since_us (0:
+ * nothing speaks against it); false if it cannot be asked for now.
+ */
+bool	 local_check(struct local *l, uint32_t h, uint64_t since_us);
 /* Begin and submit what is due; true if there is more to do at once. */
 bool	 local_dump_run(struct local *l, uint64_t now_us);
 

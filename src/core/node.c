@@ -82,11 +82,12 @@ on_trailer(void *ctx, uint32_t peers, uint32_t pending_us, struct wbuf *w)
 
 	d.kernel_us = older(n, n->ops->kernel.age_us(n->ctx), local_unknown_us(n->local));
 	/* what a takeover writes is in the kernel before it is in the table */
-	if (n->taken.running)
-		d.kernel_us = older(n, d.kernel_us, n->taken.started_us);
+	if (n->take != NULL)
+		d.kernel_us = older(n, d.kernel_us, n->take_us);
+	d.kernel_us = older(n, d.kernel_us, local_lacking_us(n->local));
 	d.kernel_us = older(n, d.kernel_us, still_late(n));
 	d.pending_us = pending_us;
-	d.flags = (uint8_t)((n->doubt_us != 0 ? WIRE_DOUBT_LOST : 0) |
+	d.flags = (uint8_t)((n->doubt ? WIRE_DOUBT_LOST : 0) |
 	    (local_no_room(n->local) ? WIRE_DOUBT_NO_ROOM : 0) |
 	    (local_complete(n->local) ? 0 : WIRE_DOUBT_FIRST));
 	d.clock_us = (uint32_t)n->now_us;
@@ -274,12 +275,11 @@ node_dump_end(struct node *n, int err, uint64_t now_us)
 }
 
 void
-node_overrun(struct node *n, uint64_t now_us)
+node_overrun(struct node *n, uint64_t since_us, uint64_t now_us)
 {
 	n->now_us = now_us;
-	if (n->doubt_us == 0)
-		n->doubt_us = now_us;
-	local_overrun(n->local);
+	n->doubt = true;
+	local_overrun(n->local, since_us);
 }
 
 void
@@ -305,6 +305,19 @@ node_job_done(struct node *n, struct kjob *j, uint64_t now_us)
 
 /* --- time -------------------------------------------------------------------------------- */
 
+/* What a dump has just found missing or wrong nobody has been told yet. */
+static void
+note_lacking(struct node *n)
+{
+	uint64_t	 since_us = local_lacking_us(n->local);
+
+	if (n->lacking_us != 0 && since_us != n->lacking_us)
+		node_late(n, n->lacking_us);
+	n->lacking_us = since_us;
+	if (!local_resyncing(n->local))
+		n->doubt = false;
+}
+
 uint64_t
 node_run(struct node *n, uint64_t now_us)
 {
@@ -314,10 +327,7 @@ node_run(struct node *n, uint64_t now_us)
 
 	n->now_us = now_us;
 	more |= local_run(n->local, now_us);
-	if (n->doubt_us != 0 && !local_resyncing(n->local)) {
-		node_late(n, n->doubt_us);
-		n->doubt_us = 0;
-	}
+	note_lacking(n);
 	for (i = 0; i < n->npeers; i++) {
 		if (n->take == NULL)	/* what is swept could not be taken */
 			more |= recv_run(n->peers[i].recv, RUN_SWEEP, now_us);
@@ -381,11 +391,10 @@ node_flush_local(struct node *n, uint64_t now_us)
 	uint32_t	 h = FTAB_NIL;
 
 	n->now_us = now_us;
-	if (n->doubt_us == 0)
-		n->doubt_us = now_us;
+	n->doubt = true;
+	local_overrun(n->local, now_us);
 	while ((h = feed_next(n->feed, h)) != FTAB_NIL)
 		feed_del(n->feed, h, now_us);
-	local_resync(n->local);
 }
 
 /* --- state ---------------------------------------------------------------------------------- */

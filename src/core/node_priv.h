@@ -89,7 +89,8 @@ struct node {
 	struct peer		 peers[NODE_PEERS_MAX];
 	enum node_role		 role;
 	bool			 leaving;
-	uint64_t		 doubt_us;	/* events were lost then, the re-read is not done; 0: no */
+	bool			 doubt;		/* events were lost, the re-read is not done */
+	uint64_t		 lacking_us;	/* see local_lacking_us(), as of the last run */
 	uint64_t		 late_us;	/* see node_late(); 0: nothing is late */
 	struct wire_pos		 late;
 
@@ -100,6 +101,7 @@ struct node {
 	/* takeover.c */
 	struct node_taken	 taken;
 	struct take		*take;
+	uint64_t		 take_us;	/* when it began */
 	unsigned		 look;		/* next look for windows that were relearned */
 	uint64_t		 look_us;	/* when, 0: none */
 	uint32_t		 liberal, liberal_now;

@@ -43,6 +43,7 @@ struct take {
 	bool		 resumed;	/* makes up for one that was interrupted */
 	bool		 follow;	/* a further look, nobody waits for it */
 	bool		 at_end;	/* all flows were looked at */
+	bool		 unsure;	/* the kernel had some of the flows already */
 };
 
 /* --- what a takeover is based on ------------------------------------------------ */
@@ -150,6 +151,7 @@ node_takeover(struct node *n, enum node_take what, uint64_t now_us)
 		return;
 	}
 	n->take->was_active = was_active;
+	n->take_us = now_us;
 	if (++n->take_seq == 0)
 		n->take_seq = 1;
 	/* only who is being relieved has news for us afterwards */
@@ -194,6 +196,7 @@ follow(struct node *n)
 		return;
 	}
 	n->take->was_active = n->take->follow = true;
+	n->take_us = n->now_us;
 	if (++n->take_seq == 0)
 		n->take_seq = 1;
 }
@@ -342,9 +345,15 @@ finish(struct node *n)
 
 	if (n->take->resumed)
 		n->resume = false;
+	/*
+	 * Of what the kernel had already our write has set bits of the status, but
+	 * cleared none, and left the translation alone: read what came of it.
+	 */
+	if (n->take->unsure)
+		local_overrun(n->local, n->take_us);
 	take_free(n);
 	if (was_follow) {
-		node_late(n, k->started_us);
+		node_late(n, n->take_us);
 		plan_follow(n);
 		if (n->queued) {
 			n->queued = false;
@@ -472,11 +481,12 @@ take_job_done(struct node *n, struct kjob *j)
 			n->taken.created++;
 			mark_taken(n, j->bytes + it->off, it->len);
 			if (local_adopt(n->local, j->bytes + it->off, it->len, it->timeout_s,
-			    n->now_us) > 0)
+			    n->take_us, n->now_us) > 0)
 				n->taken.adopted++;
 		}
 		n->taken.created -= j->updated;
 		n->taken.updated += j->updated;
+		n->take->unsure |= j->updated > 0;
 		n->take->jobs--;
 	}
 	if (j->op == KOP_STRICT)

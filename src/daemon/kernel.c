@@ -55,7 +55,7 @@ on_overrun(void *ctx)
 
 	log_msg(LOG_WARNING, "the kernel dropped conntrack events (socket buffer full): reading its "
 	    "table again; raise kernel.event_buffer if this happens often");
-	node_overrun(d->node, now_us(d));
+	node_overrun(d->node, kct_event_since_ns(d->reader) / 1000, now_us(d));
 }
 
 static const struct kct_event_ops	event_ops = { on_events, on_overrun };

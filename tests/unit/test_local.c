@@ -614,10 +614,10 @@ END_TEST
 
 START_TEST(another_overrun_queues_another_dump)
 {
-	local_overrun(l);
+	local_overrun(l, now);
 	run();
 	ck_assert_uint_eq(dumps, 1);
-	local_overrun(l);
+	local_overrun(l, now);
 	run();
 	ck_assert_uint_eq(dumps, 1);
 	local_dump_end(l, 0, now);
@@ -643,7 +643,7 @@ START_TEST(an_audit_gives_way)
 	local_audit(l);			/* one at a time */
 	run();
 	ck_assert_uint_eq(dumps, 2);
-	local_overrun(l);
+	local_overrun(l, now);
 	run();
 	ck_assert_uint_eq(dumps, 3);
 	ck_assert(fast);
@@ -968,7 +968,7 @@ START_TEST(verified_again_after_an_overrun)
 		local_verify_begin(l);		/* joins */
 		kern[1].mark++;
 		show_all();
-		local_overrun(l);
+		local_overrun(l, now);
 		local_dump_end(l, 0, now);
 		settle();			/* another dump, for the overrun */
 		ck_assert(local_verifying(l) == (i < 2));
