@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What has to be true in sim_node.
+ *
+ * Claims: who says that it is in sync with a node, by a proof as of time P,
+ * holds of each flow a state that the kernel of that node had at P or later.
+ * Lives: what it once held by such a proof does not go away as long as that
+ * kernel has the flow without interruption, nor for the time of the lease when
+ * the node reboots.  Memory: all within the limits.
+ */
+#include <string.h>
+
+#include "sim.h"
+
+static const struct recv *
+receiver(const struct vnode *v, unsigned o, struct node_peer_info *info)
+{
+	node_peer(v->node, sim_peer(v, o), v->w->now_us, info);
+	return info->recv;
+}
+
+static uint32_t
+find(const struct vnode *v, const struct ftab *t, const struct kflow *k, unsigned slot)
+{
+	return ftab_find(t, v->hash[slot], k->body, k->klen);
+}
+
+bool
+check_holds(const struct vnode *v, unsigned o, unsigned slot)
+{
+	struct node_peer_info	 info;
+	const struct recv	*r = receiver(v, o, &info);
+
+	return find(v, recv_table(r), &v->w->v[o].kernel[slot], slot) != FTAB_NIL;
+}
+
+void
+check_start(struct vnode *v)
+{
+	struct node_peer_info	 info;
+	struct ftab		*t;
+	unsigned		 s;
+
+	memset(v->held, 0, sizeof(v->held));
+	memset(v->seen, 0xff, sizeof(v->seen));
+	memset(v->stream, 0, sizeof(v->stream));
+	memset(v->behind, 0, sizeof(v->behind));
+	node_peer(v->node, 0, v->w->now_us, &info);
+	t = recv_table(info.recv);	/* all remote tables of a node have one key */
+	for (s = 0; s < SLOTS; s++)
+		v->hash[s] = ftab_hash(t, v->kernel[s].body, v->kernel[s].klen);
+}
+
+void
+check_reboot(struct vnode *o)
+{
+	struct world	*w = o->w;
+	struct held	*h;
+	unsigned	 i, s;
+
+	for (i = 0; i < w->n; i++) {
+		if (i == o->i || w->v[i].node == NULL)
+			continue;
+		w->v[i].behind[o->i] = true;
+		for (s = 0; s < SLOTS; s++) {
+			h = &w->v[i].held[o->i][s];
+			h->lease_us = 0;
+			if (h->life_us != 0 && vk_passes(&o->kernel[s].s) &&
+			    h->life == o->kernel[s].s.mark >> 8 && h->life_us == o->kernel[s].life_us)
+				h->lease_us = w->now_us + LEASE_US;
+			h->life_us = 0;
+		}
+	}
+}
+
+/* Is that body just what a kernel has in that state?  The incarnation aside. */
+static bool
+matches(const struct flow *f, const struct kstate *s)
+{
+	bool	 nat = f->status & FLOW_S_SRC_NAT;
+
+	return vk_passes(s) && f->mark == s->mark && f->tcp_state == s->tcp_state &&
+	    nat == (s->port != 0) && (!nat || f->reply.l4dst == s->port) &&
+	    !(f->status & FLOW_S_SEEN_REPLY) == !s->replied &&
+	    !(f->status & FLOW_S_ASSURED) == !s->assured;
+}
+
+static bool
+same_body(const struct kflow *k, const uint8_t *body, size_t len)
+{
+	return len == k->len && memcmp(body + k->klen + 1, k->body + k->klen + 1, len - k->klen - 1) == 0;
+}
+
+/*
+ * Was that (NULL: nothing) the state of the flow at that time or later?  True
+ * as well if nobody remembers so far back.
+ */
+static bool
+was_since(const struct kflow *k, const struct flow *f, uint64_t since_us)
+{
+	unsigned	 i, n = k->nold < HISTORY ? k->nold : HISTORY;
+
+	if (f == NULL ? !vk_passes(&k->s) : matches(f, &k->s))
+		return true;
+	for (i = 1; i <= n; i++) {
+		if (k->old[(k->nold - i) % HISTORY].until_us < since_us)
+			return false;
+		if (f == NULL ? !vk_passes(&k->old[(k->nold - i) % HISTORY].s) :
+		    matches(f, &k->old[(k->nold - i) % HISTORY].s))
+			return true;
+	}
+	return n == HISTORY;
+}
+
+static bool
+claim_holds(const struct vnode *v, const struct vnode *o, const struct recv *r, unsigned s)
+{
+	const struct kflow	*k = &o->kernel[s];
+	struct ftab		*t = recv_table(r);
+	uint32_t		 h = find(v, t, k, s);
+	uint64_t		 proof = recv_verified_us(r);
+	const uint8_t		*body;
+	struct flow		 f;
+	size_t			 len;
+
+	if (h == FTAB_NIL)
+		return was_since(k, NULL, proof);
+	body = ftab_body(t, h, &len);
+	if (vk_passes(&k->s) && same_body(k, body, len))
+		return true;
+	/* the daemon has written it since: it has to ask what came out of that */
+	if (k->written_us >= proof)
+		return true;
+	if (flow_unpack(body, len, &f) < 0)
+		return false;
+	/* it may be of a generation that waits for its sweep: then it does not count */
+	return was_since(k, &f, proof) ||
+	    (recv_digest(r).flows != ftab_count(t) && was_since(k, NULL, proof));
+}
+
+static void
+say_state(const struct world *w, const char *what, const struct kstate *s, uint64_t until_us)
+{
+	sim_say(w, "  %s: %s mark %x (life %u), tcp %u, port %u%s%s, until %llu us", what,
+	    s->there ? "there" : "gone", s->mark, s->mark >> 8, s->tcp_state, s->port,
+	    s->replied ? ", replied" : "", s->assured ? ", assured" : "", (unsigned long long)until_us);
+}
+
+/* For the log: the copy that v has of a flow, and what the kernel had. */
+static void
+say_flow(const struct vnode *v, const struct vnode *o, const struct recv *r, unsigned slot)
+{
+	const struct kflow	*k = &o->kernel[slot];
+	struct ftab		*t = recv_table(r);
+	uint32_t		 h = find(v, t, k, slot);
+	const uint8_t		*body;
+	struct flow		 f;
+	size_t			 len;
+	unsigned		 i;
+
+	sim_say(v->w, "node %u's copy of node %u, slot %u; proof as of %llu us", v->i, o->i, slot,
+	    (unsigned long long)recv_verified_us(r));
+	if (h == FTAB_NIL)
+		sim_say(v->w, "  it holds nothing");
+	else {
+		body = ftab_body(t, h, &len);
+		if (flow_unpack(body, len, &f) == 0)
+			sim_say(v->w, "  it holds mark %x, tcp %u, port %u, status %x, generation %u", f.mark,
+			    f.tcp_state, f.reply.l4dst, f.status, ftab_meta(t, h)->gen);
+	}
+	say_state(v->w, "the kernel now", &k->s, v->w->now_us);
+	for (i = 1; i <= k->nold && i <= HISTORY; i++)
+		say_state(v->w, "before", &k->old[(k->nold - i) % HISTORY].s,
+		    k->old[(k->nold - i) % HISTORY].until_us);
+}
+
+static void
+check_claims(struct vnode *v, const struct vnode *o, const struct recv *r)
+{
+	unsigned	 s;
+
+	for (s = 0; s < SLOTS; s++)
+		if (!claim_holds(v, o, r, s)) {
+			say_flow(v, o, r, s);
+			sim_bad(v->w, "claimed to be in sync while different");
+			return;
+		}
+}
+
+/* Take down what is held and proven, and see that what was taken down is there. */
+static void
+check_lives(struct vnode *v, const struct vnode *o, const struct recv *r, bool claims)
+{
+	struct held		*h;
+	const struct kflow	*k;
+	unsigned		 s;
+	bool			 there;
+
+	for (s = 0; s < SLOTS; s++) {
+		h = &v->held[o->i][s];
+		k = &o->kernel[s];
+		if (h->life_us != 0 && !(vk_passes(&k->s) && k->s.mark >> 8 == h->life &&
+		    k->life_us == h->life_us))
+			h->life_us = 0;
+		/* what the new boot has had itself is told like anything else */
+		if (h->lease_us < v->w->now_us || k->life_us > h->lease_us - LEASE_US)
+			h->lease_us = 0;
+		if (h->life_us == 0 && h->lease_us == 0 && !claims)
+			continue;
+		there = find(v, recv_table(r), k, s) != FTAB_NIL;
+		if (!there && h->life_us != 0) {
+			say_flow(v, o, r, s);
+			sim_bad(v->w, "a flow that lives has gone from a copy");
+		}
+		if (!there && h->lease_us != 0) {
+			say_flow(v, o, r, s);
+			sim_bad(v->w, "a flow of a node that has rebooted was given up too soon");
+		}
+		if (claims && there && vk_passes(&k->s) && recv_verified_us(r) > k->life_us) {
+			h->life = k->s.mark >> 8;
+			h->life_us = k->life_us;
+		}
+	}
+}
+
+/* For the log: where v stands with the stream of o. */
+static void
+say_stream(struct vnode *v, const struct vnode *o, const struct recv *r)
+{
+	static const char *const	 states[] = { "no stream", "synchronises", "compares" };
+	uint32_t			 is = recv_stream(r) * 4 + recv_state(r);
+
+	if (is == v->stream[o->i])
+		return;
+	v->stream[o->i] = is;
+	sim_say(v->w, "node %u: %s with node %u (stream %u)", v->i, states[recv_state(r)], o->i,
+	    recv_stream(r));
+}
+
+static void
+check_pair(struct vnode *v, const struct vnode *o)
+{
+	struct node_peer_info	 info;
+	const struct recv	*r = receiver(v, o->i, &info);
+	const struct recv_stats	*st = recv_stats(r);
+	uint64_t		 seen = st->frames + st->swept + st->generations + (info.in_sync ? 1 : 0);
+
+	say_stream(v, o, r);
+	/* a copy changes with these only */
+	if (seen == v->seen[o->i])
+		return;
+	v->seen[o->i] = seen;
+	if (info.in_sync)
+		check_claims(v, o, r);
+	if (!v->w->small)
+		check_lives(v, o, r, info.in_sync);
+	if (st->differed > 0)
+		sim_bad(v->w, "a comparable digest differed");
+	if (ftab_count(recv_table(r)) > ftab_limit(recv_table(r)))
+		sim_bad(v->w, "a copy is larger than allowed");
+}
+
+static void
+check_memory(struct vnode *v)
+{
+	struct feed	*f = node_feed(v->node);
+	struct ftab	*t = feed_table(f);
+	uint64_t	 streams = feed_bytes(f) - ftab_bytes(t);
+
+	if (ftab_count(t) > ftab_limit(t) || feed_flows(f) + feed_tombs(f) != ftab_count(t))
+		sim_bad(v->w, "the local table is larger than allowed");
+	if (feed_tombs(f) > v->max_tombs)
+		sim_bad(v->w, "there are more tombstones than allowed");
+	/* two streams for each peer, and some chunks of an array */
+	if (streams > (v->w->n - 1) * 2 * v->w->ring_bytes + (1u << 18))
+		sim_bad(v->w, "there are more streams than allowed");
+}
+
+void
+check_always(struct world *w)
+{
+	struct vnode	*v;
+	unsigned	 i, k;
+
+	for (i = 0; i < w->n; i++) {
+		v = &w->v[i];
+		if (v->node == NULL || v->stopped_us != 0)
+			continue;
+		for (k = 0; k < w->n; k++)
+			if (i != k)
+				check_pair(v, &w->v[k]);
+		check_memory(v);
+	}
+}
+
+/* Does v's copy of the table of node o equal o's kernel? */
+static bool
+equal(const struct vnode *v, const struct vnode *o, const struct recv *r)
+{
+	struct ftab	*t = recv_table(r);
+	const uint8_t	*body;
+	uint32_t	 h, n = 0;
+	size_t		 len;
+	unsigned	 s;
+
+	for (s = 0; s < SLOTS; s++) {
+		if (!vk_passes(&o->kernel[s].s))
+			continue;
+		n++;
+		if ((h = find(v, t, &o->kernel[s], s)) == FTAB_NIL)
+			return false;
+		body = ftab_body(t, h, &len);
+		if (!same_body(&o->kernel[s], body, len))
+			return false;
+	}
+	return recv_digest(r).flows == n && (n == ftab_count(t) || v->behind[o->i]);
+}
+
+bool
+check_rest(struct world *w)
+{
+	struct node_peer_info	 info;
+	const struct recv	*r;
+	char			 reason[NODE_REASON_MAX];
+	unsigned		 i, k;
+
+	for (i = 0; i < w->n; i++) {
+		if (w->v[i].dead)
+			continue;
+		if (w->v[i].node == NULL || !node_ready(w->v[i].node, w->now_us, reason))
+			return false;
+		for (k = 0; k < w->n; k++) {
+			if (i == k || w->v[k].dead)
+				continue;
+			r = receiver(&w->v[i], k, &info);
+			if (!info.in_sync || !equal(&w->v[i], &w->v[k], r))
+				return false;
+		}
+	}
+	return true;
+}
