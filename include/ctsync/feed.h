@@ -137,6 +137,7 @@ void		 feed_release(struct feed *f, uint64_t now_us, bool all);
 uint32_t	 feed_held(const struct feed *f);
 /* Version of an entry's last change, UINT64_MAX if it is held back. */
 uint64_t	 feed_version_of(const struct feed *f, uint32_t h);
+unsigned	 feed_lane_of(const struct feed *f, uint32_t h);
 /* Version up to which the shared stream has emitted each lane. */
 struct wire_pos	 feed_emitted(const struct feed *f);
 uint64_t	 feed_bytes(const struct feed *f);

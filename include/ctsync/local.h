@@ -133,6 +133,8 @@ bool		 local_liberal(const struct local *l, const struct flow *f);
 void		 local_strict(struct local *l, const uint8_t *key, size_t klen);
 /* Between on and off, flows that end are remembered, so that local_adopt() knows. */
 void		 local_adopting(struct local *l, bool on, uint64_t now_us);
+/* Since it is on: has the filter taken a flow out that the kernel still has? */
+bool		 local_kept_out(const struct local *l);
 
 /*
  * The kernel says that the flow's timeout is timeout_s now.  True if nothing
@@ -141,8 +143,9 @@ void		 local_adopting(struct local *l, bool on, uint64_t now_us);
 bool		 local_aged(struct local *l, const uint8_t *key, size_t klen, uint32_t timeout_s,
 		    uint32_t by_s);
 
-/* The entry was removed from the kernel by ourselves. */
-void		 local_removed(struct local *l, const uint8_t *key, size_t klen, uint64_t now_us);
+/* The entry was removed from the kernel by ourselves, not before since_us. */
+void		 local_removed(struct local *l, const uint8_t *key, size_t klen, uint64_t since_us,
+		    uint64_t now_us);
 
 /* Submit what waits; bounded work.  True if there is more to do at once. */
 bool		 local_run(struct local *l, uint64_t now_us);

@@ -63,6 +63,7 @@ struct node_conf {
 	uint64_t		 scrub_us;	/* a lap over each remote table; 0: none */
 	uint64_t		 purge_us;		/* a standby's flow that the active lacks goes after that */
 	enum node_role		 role;
+	uint32_t		 term;			/* of the last takeover before the restart, 0: none */
 	bool			 resume;		/* a takeover was under way before the restart */
 	bool			 liberal;		/* tighten TCP windows again after a takeover */
 };
@@ -73,8 +74,9 @@ struct node_ops {
 	local_filter_fn		*filter;
 	uint32_t		(*wall_s)(void *ctx);
 	/*
-	 * The role has changed: to be remembered over a restart.  Active comes
-	 * twice, first with done false when a takeover begins, then with true.
+	 * The role or node_term() has changed: to be remembered over a restart.
+	 * Active comes twice, first with done false when a takeover begins, then
+	 * with true.
 	 */
 	void			(*role)(void *ctx, enum node_role role, bool done);
 	/* The takeover or commit that was begun is finished; see node_takeover(). */
@@ -209,9 +211,20 @@ void		 node_flush_kernel(struct node *n);
 /* Accept and use other keys from now on.  0 or -errno. */
 int		 node_set_ring(struct node *n, struct seal_ring *ring);
 
+/*
+ * As if the peer had never been seen: its flows, what is kept for it, and what
+ * others claim of it.  -EBUSY while it is heard, -EAGAIN during a takeover.
+ */
+int		 node_forget(struct node *n, unsigned peer, uint64_t now_us)
+		    __attribute__((warn_unused_result));
+
 /* --- state ------------------------------------------------------------------------- */
 
 enum node_role	 node_role(const struct node *n);
+/* Are two nodes active, as far as this one knows? */
+bool		 node_two_active(const struct node *n);
+/* Claim term (doc/wire.md, section 8). */
+uint32_t	 node_term(const struct node *n);
 /* Could this node take over now and lose nothing that it could have had? */
 bool		 node_ready(const struct node *n, uint64_t now_us, char reason[NODE_REASON_MAX]);
 
@@ -223,6 +236,7 @@ struct node_peer_info {
 	bool			 lagged;		/* lag is valid */
 	struct hist_summary	 lag;			/* us, of changes of the peer */
 	bool			 active;		/* its role, as last told */
+	int64_t			 term;			/* its claim term, -1: never told */
 	bool			 reported;		/* peer_ fields are valid */
 	bool			 peer_in_sync;
 	bool			 peer_full;
@@ -237,6 +251,7 @@ struct node_peer_info {
 	const char		*why;			/* not in sync: one reason, static */
 	const struct recv	*recv;
 	uint64_t		 hellos, signals, accepted;
+	uint64_t		 ended;			/* its entries that ended elsewhere, ever */
 };
 
 void		 node_peer(const struct node *n, unsigned peer, uint64_t now_us,
@@ -249,6 +264,8 @@ uint64_t	 node_link_rejected(const struct node *n, unsigned link);
 /* "bad_tag", ...: names for counters, static. */
 const char	*node_reject_name(enum node_reject why);
 uint32_t	 node_remote_flows(const struct node *n);
+/* Has entry h of that peer's table ended on the node that took over from it? */
+bool		 node_ended(const struct node *n, unsigned peer, uint32_t h);
 /* Flows that are tracked liberally since a takeover, as of the last look. */
 uint32_t	 node_liberal(const struct node *n);
 uint64_t	 node_purged(const struct node *n);

@@ -63,8 +63,8 @@ int		 kjob_add(struct kjob *j, const uint8_t *body, size_t len, uint32_t timeout
 struct kernel_port {
 	/*
 	 * Hand over a job.  0: it is the port's, and comes back, done, some
-	 * time after the call; what a KOP_GET found comes back when all events
-	 * from before it was found have been handed over.  -EAGAIN: too many
+	 * time after the call, when all events from before it was done have been
+	 * handed over.  -EAGAIN: too many
 	 * are under way, it stays the caller's.
 	 */
 	int		(*submit)(void *ctx, struct kjob *j);

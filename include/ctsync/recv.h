@@ -36,6 +36,8 @@ struct recv_conf {
 	 */
 	void		(*wrong)(void *ctx, enum verify_kind kind, const uint8_t *here,
 			    size_t here_len, const uint8_t *there, size_t there_len);
+	/* The peer says that a flow has ended; its entry is removed.  NULL: not wanted. */
+	void		(*gone)(void *ctx, const uint8_t *key, size_t klen);
 	void		*ctx;
 };
 
@@ -57,6 +59,7 @@ struct recv_stats {
 	uint64_t	 scrubbed;		/* entries hashed again */
 	uint64_t	 rotten;		/* of these with another hash than before */
 	uint64_t	 swept;
+	uint64_t	 crowded;		/* of older generations, for want of room */
 	uint64_t	 requests;
 	uint64_t	 generations;
 };
@@ -85,6 +88,8 @@ void		 recv_restart(struct recv *r, uint32_t stream);
 void		 recv_resync(struct recv *r);
 /* Drop all entries, as an operator's flush does, and ask for all again. */
 void		 recv_flush(struct recv *r);
+/* The same, giving back the memory, as if nothing had ever come from the peer. */
+void		 recv_forget(struct recv *r);
 
 /* Is an acknowledgement to be sent before that time?  UINT64_MAX if not. */
 uint64_t	 recv_ack_due_us(const struct recv *r);
@@ -150,6 +155,11 @@ bool		 recv_persistent(const struct recv *r);
 uint32_t	 recv_peer_flows(const struct recv *r);
 uint8_t		 recv_doubt(const struct recv *r);
 uint32_t	 recv_stream(const struct recv *r);
+/* What is applied of this epoch, and the highest positions that were told in it. */
+struct wire_pos	 recv_applied(const struct recv *r);
+struct wire_pos	 recv_told(const struct recv *r);
+/* Are entries of older generations being removed, or about to be? */
+bool		 recv_sweeping(const struct recv *r);
 struct wire_digest recv_digest(const struct recv *r);
 const struct recv_stats	*recv_stats(const struct recv *r);
 

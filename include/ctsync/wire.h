@@ -48,6 +48,7 @@ enum wire_kind {
 	WIRE_REQUEST = 0x23,
 	WIRE_RESTART = 0x24,
 	WIRE_REPORT = 0x25,
+	WIRE_ADOPTED = 0x26,
 	WIRE_CHECK = 0x27,
 	WIRE_MEND = 0x28,
 	/* hellos; DST in signals too */
@@ -188,6 +189,23 @@ struct wire_report {
 #define WIRE_PROBE_HEARD	0x01u
 #define WIRE_PROBE_ACTIVE	0x02u
 #define WIRE_PROBE_LEAVING	0x04u
+#define WIRE_PROBE_TAKING	0x08u	/* a takeover is not done */
+
+#define WIRE_TERM_MAX		0x7fffffffu
+
+struct wire_probe {
+	uint8_t		 flags;
+	uint32_t	 term;
+};
+
+#define WIRE_ADOPTED_MAX	8	/* records in a signal */
+
+/* What a node has adopted: all that an owner had told up to pos. */
+struct wire_adopted {
+	uint64_t	 owner, epoch;
+	struct wire_pos	 pos;
+	uint32_t	 term;
+};
 
 struct wire_versions {
 	uint8_t		 min, max;
@@ -221,11 +239,12 @@ void	wire_put_retell(struct wbuf *w, const struct wire_retell *t);
 void	wire_put_check(struct wbuf *w, const struct wire_check *c);
 void	wire_put_mend(struct wbuf *w, const struct wire_mend *m);
 void	wire_put_dst(struct wbuf *w, const struct wire_dst *d);
-void	wire_put_probe(struct wbuf *w, uint8_t flags);
+void	wire_put_probe(struct wbuf *w, const struct wire_probe *p);
 void	wire_put_ack(struct wbuf *w, const struct wire_ack *a);
 void	wire_put_request(struct wbuf *w, const struct wire_request *q);
 void	wire_put_restart(struct wbuf *w, uint32_t stream);
 void	wire_put_report(struct wbuf *w, const struct wire_report *r);
+void	wire_put_adopted(struct wbuf *w, const struct wire_adopted *a);
 void	wire_put_versions(struct wbuf *w, const struct wire_versions *v);
 void	wire_put_boot(struct wbuf *w, const struct wire_boot *b);
 /* A record of n plain bytes. */
@@ -239,6 +258,7 @@ void	wire_put_bytes(struct wbuf *w, uint8_t kind, const void *p, size_t n);
 #define WIRE_DIGEST_SIZE	(WIRE_RECORD_HEAD + 12)
 #define WIRE_SNAP_SIZE		(WIRE_RECORD_HEAD + 16)
 #define WIRE_RETELL_SIZE	(WIRE_RECORD_HEAD + 17)
+#define WIRE_ADOPTED_SIZE	(WIRE_RECORD_HEAD + 36)
 
 /*
  * The next record: true and its kind and body, false at the end or when what
@@ -272,10 +292,11 @@ bool	wire_get_retell(struct rbuf *r, struct wire_retell *t);
 bool	wire_get_check(struct rbuf *r, struct wire_check *c);
 bool	wire_get_mend(struct rbuf *r, struct wire_mend *m);
 bool	wire_get_dst(struct rbuf *r, struct wire_dst *d);
-bool	wire_get_u8(struct rbuf *r, uint8_t *v);
+bool	wire_get_probe(struct rbuf *r, struct wire_probe *p);
 bool	wire_get_ack(struct rbuf *r, struct wire_ack *a);
 bool	wire_get_request(struct rbuf *r, struct wire_request *q);
 bool	wire_get_report(struct rbuf *r, struct wire_report *p);
+bool	wire_get_adopted(struct rbuf *r, struct wire_adopted *a);
 bool	wire_get_versions(struct rbuf *r, struct wire_versions *v);
 bool	wire_get_boot(struct rbuf *r, struct wire_boot *b);
 /* Exactly n bytes. */

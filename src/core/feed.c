@@ -525,6 +525,12 @@ feed_held(const struct feed *f)
 	return f->nheld;
 }
 
+unsigned
+feed_lane_of(const struct feed *f, uint32_t h)
+{
+	return fent(f, h)->lane;
+}
+
 struct wire_pos
 feed_emitted(const struct feed *f)
 {

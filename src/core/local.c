@@ -188,6 +188,7 @@ local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow 
 	if (!l->filter(l->fctx, f)) {
 		l->stats.filtered++;
 		remember_end(l, k);	/* for the table it has ended */
+		l->kept_out = true;
 		if (h != FTAB_NIL)
 			local_remove(l, h, now_us);
 		return;
@@ -405,8 +406,8 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 	h = feed_find(l->feed, k.hash, k.key, k.len);
 	if (h == FTAB_NIL)
 		return 0;
-	/* an end that is told now may be that of a flow from before our write */
-	local_meta(l, h)->flags |= LF_RECHECK | (f.proto == IPPROTO_TCP ? LF_LIBERAL : 0);
+	if (f.proto == IPPROTO_TCP)
+		local_meta(l, h)->flags |= LF_LIBERAL;
 	return added;
 }
 
@@ -464,12 +465,19 @@ void
 local_adopting(struct local *l, bool on, uint64_t now_us)
 {
 	l->adopting = on;
+	l->kept_out = false;
 	l->adopt_s = (uint32_t)(now_us / 1000000);
 	u64set_clear(&l->ended_adopting);
 }
 
+bool
+local_kept_out(const struct local *l)
+{
+	return l->kept_out;
+}
+
 void
-local_removed(struct local *l, const uint8_t *key, size_t klen, uint64_t now_us)
+local_removed(struct local *l, const uint8_t *key, size_t klen, uint64_t since_us, uint64_t now_us)
 {
 	uint32_t	 h = feed_find(l->feed, ftab_hash(feed_table(l->feed), key, klen), key, klen);
 
@@ -478,7 +486,7 @@ local_removed(struct local *l, const uint8_t *key, size_t klen, uint64_t now_us)
 	/* A flow that was born since then under that key has said so by an event. */
 	if ((local_meta(l, h)->flags & LF_TOUCHED) &&
 	    now_us / 1000000 < (uint64_t)local_meta(l, h)->touched_s + SETTLED_S &&
-	    local_check(l, h, now_us)) {
+	    local_check(l, h, since_us)) {
 		local_meta(l, h)->flags |= LF_RECHECK;
 		return;
 	}

@@ -66,6 +66,7 @@ struct local {
 	struct kjob			*check;		/* the one being filled */
 	uint64_t			 check_us;	/* since when something is not known that they ask for */
 	bool				 adopting;
+	bool				 kept_out;	/* see local_kept_out() */
 	bool				 dump_refused;	/* this dump found flows that do not fit */
 	bool				 no_room;	/* flows are missing because they did not fit */
 	uint64_t			 retry_at_us, retry_us;

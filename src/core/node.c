@@ -84,6 +84,7 @@ on_trailer(void *ctx, uint32_t peers, uint32_t pending_us, struct wbuf *w)
 	/* what a takeover writes is in the kernel before it is in the table */
 	if (n->take != NULL)
 		d.kernel_us = older(n, d.kernel_us, n->take_us);
+	d.kernel_us = older(n, d.kernel_us, n->delete_us);
 	d.kernel_us = older(n, d.kernel_us, local_lacking_us(n->local));
 	d.kernel_us = older(n, d.kernel_us, still_late(n));
 	d.pending_us = pending_us;
@@ -132,10 +133,37 @@ make_peer(struct node *n, unsigned i, const char *name)
 	rc.my_epoch = n->conf.epoch;
 	rc.scrub_us = n->conf.scrub_us;
 	rc.wrong = verify_wrong;
+	rc.gone = owner_gone;
 	rc.ctx = p;
 	feed_set_peer_id(n->feed, i, p->id);
 	p->recv = recv_new(&rc);
 	return p->recv == NULL ? -ENOMEM : 0;
+}
+
+int
+node_forget(struct node *n, unsigned peer, uint64_t now_us)
+{
+	struct peer	*p = &n->peers[peer];
+
+	n->now_us = now_us;
+	if (p->rx_us != 0 && now_us - p->rx_us < PEER_LOST_US)
+		return -EBUSY;
+	if (n->take != NULL)
+		return -EAGAIN;
+	log_msg(LOG_NOTICE, "%s is forgotten, with the %u flows that it told", p->name,
+	    ftab_count(recv_table(p->recv)));
+	/*
+	 * The session stays: if the peer lives, it holds us for the one that it
+	 * knows, and goes on with its epoch, its counters and our nonces.
+	 */
+	memset(p->links, 0, sizeof(p->links));
+	p->rx_us = p->report_us = 0;
+	p->lost = p->leaving = p->refused = p->equal_at_loss = p->stamp_new = false;
+	p->restart = 0;
+	feed_forget(n->feed, peer);
+	recv_forget(p->recv);
+	owner_forget(n, p);
+	return 0;
 }
 
 static int
@@ -178,8 +206,9 @@ node_new(const struct node_conf *conf, const struct node_ops *ops, void *ctx, ui
 	n->ops = ops;
 	n->ctx = ctx;
 	n->role = conf->role;
+	n->term = conf->term;
 	n->resume = conf->resume;
-	n->born_us = n->now_us = now_us;
+	n->born_us = n->standby_us = n->now_us = now_us;
 	n->ring = conf->ring;
 	n->cluster_tag = seal_ring_cluster_tag(conf->ring);
 	n->reject_log = (struct log_limit)LOG_LIMIT_INIT;
@@ -208,6 +237,7 @@ node_free(struct node *n)
 		return;
 	take_free(n);
 	verify_free(n);
+	owner_free(n);
 	for (i = 0; i < n->npeers; i++) {
 		recv_free(n->peers[i].recv);
 		seal_rx_free(n->peers[i].rx);
@@ -282,9 +312,29 @@ node_overrun(struct node *n, uint64_t since_us, uint64_t now_us)
 	local_overrun(n->local, since_us);
 }
 
+int
+node_submit_delete(struct node *n, struct kjob *j)
+{
+	int	 rc = n->ops->kernel.submit(n->ctx, j);
+
+	if (rc == 0 && n->deletes++ == 0)
+		n->delete_us = n->now_us;
+	return rc;
+}
+
+static void
+delete_done(struct node *n)
+{
+	node_late(n, n->delete_us);
+	if (--n->deletes == 0)
+		n->delete_us = 0;
+}
+
 void
 node_job_done(struct node *n, struct kjob *j, uint64_t now_us)
 {
+	bool	 deletes = j->op == KOP_DELETE && j->owner == KOWNER_PURGE;
+
 	n->now_us = now_us;
 	switch (j->owner) {
 	case KOWNER_LOCAL:
@@ -301,6 +351,8 @@ node_job_done(struct node *n, struct kjob *j, uint64_t now_us)
 		purge_job_done(n, j);
 		break;
 	}
+	if (deletes)
+		delete_done(n);
 }
 
 /* --- time -------------------------------------------------------------------------------- */
@@ -336,12 +388,15 @@ node_run(struct node *n, uint64_t now_us)
 	more |= take_run(n);
 	more |= purge_run(n);
 	verify_run(n);
+	more |= owner_run(n);
 	more |= feed_run(n->feed, now_us, RUN_FRAMES, false);
 	if (more)
 		return now_us;
 	t = feed_due_us(n->feed, now_us);
 	due = t < due ? t : due;
 	t = take_due(n);
+	due = t < due ? t : due;
+	t = purge_due(n);
 	due = t < due ? t : due;
 	for (i = 0; i < n->npeers; i++) {
 		t = sess_due(n, &n->peers[i]);
@@ -544,12 +599,14 @@ node_peer(const struct node *n, unsigned i, uint64_t now_us, struct node_peer_in
 	info->verified_ms = v == 0 ? -1 : (int64_t)((now_us - v) / 1000);
 	info->lagged = recv_lag(p->recv, &info->lag);
 	info->active = p->active;
+	info->term = p->probed ? (int64_t)p->term : -1;
 	info->flows = ftab_count(recv_table(p->recv));
 	info->link = info->state == NODE_PEER_LOST ? -1 : sess_link(n, p);
 	info->recv = p->recv;
 	info->hellos = p->hellos;
 	info->signals = p->signals;
 	info->accepted = p->accepted;
+	info->ended = p->marked;
 	peer_report(n, p, info, now_us);
 }
 

@@ -20,6 +20,7 @@
 #define RECORDS_MAX		600	/* FLOW and GONE records in a frame: as many as fit */
 #define FULL_RETRY_US		10000000	/* full synchronisations of a full table, one each */
 #define SILENCE_US		2000000	/* a stream that says nothing is dead */
+#define ROOM_LOOK		1024u	/* entries looked at for one that may go */
 #define OFFSET_WINDOW_US	10000000
 #define JOIN_SEQ_MAX		(UINT64_MAX / 2)	/* counting on from there never wraps */
 
@@ -133,6 +134,7 @@ recv_epoch(struct recv *r, uint64_t epoch, const struct sipkey *digest_key)
 	r->epoch = epoch;
 	r->digest_key = *digest_key;
 	r->top = 0;
+	memset(&r->told, 0, sizeof(r->told));
 	r->table_full = false;		/* the new table may be a smaller one */
 	r->offset_known[0] = r->offset_known[1] = false;	/* perhaps on another machine */
 	r->mend.fails = 0;
@@ -433,10 +435,36 @@ apply_gone(struct recv *r, const struct record *rec)
 	uint32_t	 h = ftab_find(r->tab, rec->hash, rec->body, rec->klen);
 
 	r->stats.gone++;
-	if (h == FTAB_NIL)
-		return;
-	recv_uncount(r, h);
-	ftab_remove(r->tab, h);
+	if (h != FTAB_NIL) {
+		recv_uncount(r, h);
+		ftab_remove(r->tab, h);
+	}
+	if (r->conf.gone != NULL)
+		r->conf.gone(r->conf.ctx, rec->body, rec->klen);
+}
+
+/*
+ * The table is full: an entry of an older generation goes, if one is found soon.
+ * Else a table that both generations do not fit into would never have the new
+ * one whole.
+ */
+static bool
+make_room(struct recv *r)
+{
+	unsigned	 looked;
+
+	if (ftab_count(r->tab) == r->gen_count[r->gen])
+		return false;
+	for (looked = 0; looked < ROOM_LOOK; looked++) {
+		r->room_h = ftab_next(r->tab, r->room_h);
+		if (r->room_h == FTAB_NIL || ftab_meta(r->tab, r->room_h)->gen == r->gen)
+			continue;
+		recv_uncount(r, r->room_h);
+		ftab_remove(r->tab, r->room_h);
+		r->stats.crowded++;
+		return true;
+	}
+	return false;
 }
 
 static void
@@ -444,19 +472,23 @@ apply_flow(struct recv *r, const struct record *rec)
 {
 	struct ftab_meta	*m;
 	uint32_t		 h;
+	bool			 repeated = false;
 	int			 rc;
 
 	r->stats.flows++;
 	h = ftab_find(r->tab, rec->hash, rec->body, rec->klen);
 	if (rec->told)
-		mend_retold(r, h, rec->body, rec->len);
+		repeated = mend_retold(r, h, rec->body, rec->len);
 	if (h != FTAB_NIL) {
 		recv_uncount(r, h);
 		rc = ftab_set(r->tab, h, rec->body, rec->len);
 		if (rc < 0)
 			ftab_remove(r->tab, h);
-	} else
+	} else {
 		rc = ftab_insert(r->tab, rec->hash, rec->body, rec->len, &h);
+		if (rc == -ENOSPC && make_room(r))
+			rc = ftab_insert(r->tab, rec->hash, rec->body, rec->len, &h);
+	}
 	if (rc < 0) {
 		r->stats.no_room++;
 		r->table_full = true;
@@ -464,8 +496,9 @@ apply_flow(struct recv *r, const struct record *rec)
 	}
 	m = ftab_meta(r->tab, h);
 	m->timeout_s = rec->timeout_s;
-	m->touched_s = 0;
-	m->flags = 0;
+	if (!repeated)
+		m->touched_s = 0;
+	m->flags = repeated ? m->flags & (uint8_t)~RF_SUSPECT : 0;
 	recv_count(r, h, siphash13(&r->digest_key, rec->body, rec->len));
 }
 
@@ -489,6 +522,11 @@ apply_records(struct recv *r, const struct parsed *f)
 static void
 apply_positions(struct recv *r, const struct parsed *f)
 {
+	unsigned	 l;
+
+	for (l = 0; l < LANES; l++)
+		if (f->here.live.v[l] > r->told.v[l])
+			r->told.v[l] = f->here.live.v[l];
 	if (!r->base) {
 		if (f->has_back) {
 			r->a = f->back.b;
@@ -867,6 +905,26 @@ recv_flush(struct recv *r)
 	recv_resync(r);
 }
 
+void
+recv_forget(struct recv *r)
+{
+	struct ftab	*t = ftab_new(&r->conf.table_key, r->conf.max_flows, r->conf.max_bytes);
+
+	if (t != NULL) {
+		ftab_free(r->tab);
+		r->tab = t;
+		memset(r->gen_count, 0, sizeof(r->gen_count));
+		memset(&r->digest, 0, sizeof(r->digest));
+		mend_stop(r);
+		r->scrub_h = FTAB_NIL;
+	}
+	r->table_full = r->full_sync = r->sweeping = r->refused = r->equal = false;
+	r->lease_us = r->verified_us = 0;
+	r->doubt = 0;
+	r->peer_flows = 0;
+	recv_flush(r);
+}
+
 struct ftab *
 recv_table(const struct recv *r)
 {
@@ -939,6 +997,24 @@ uint32_t
 recv_stream(const struct recv *r)
 {
 	return r->stream;
+}
+
+struct wire_pos
+recv_applied(const struct recv *r)
+{
+	return r->a;
+}
+
+struct wire_pos
+recv_told(const struct recv *r)
+{
+	return r->told;
+}
+
+bool
+recv_sweeping(const struct recv *r)
+{
+	return r->sweeping;
 }
 
 struct wire_digest

@@ -176,7 +176,7 @@ report(struct recv *r, enum verify_kind kind, const uint8_t *here, size_t here_l
 		r->conf.wrong(r->conf.ctx, kind, here, here_len, there, there_len);
 }
 
-void
+bool
 mend_retold(struct recv *r, uint32_t h, const uint8_t *body, size_t len)
 {
 	const uint8_t	*old;
@@ -185,11 +185,13 @@ mend_retold(struct recv *r, uint32_t h, const uint8_t *body, size_t len)
 	r->mend.moved_us = r->frame_us;
 	if (h == FTAB_NIL || ftab_meta(r->tab, h)->gen != r->gen) {
 		report(r, VERIFY_MISSING_HERE, NULL, 0, body, len);
-		return;
+		return false;
 	}
 	old = ftab_body(r->tab, h, &olen);
-	if (olen != len || memcmp(old, body, len) != 0)
-		report(r, VERIFY_CHANGED, old, olen, body, len);
+	if (olen == len && memcmp(old, body, len) == 0)
+		return true;
+	report(r, VERIFY_CHANGED, old, olen, body, len);
+	return false;
 }
 
 /* --- what we ask for --------------------------------------------------------------------- */

@@ -67,6 +67,7 @@ struct recv {
 	bool			 table_full;
 	uint64_t		 full_us;	/* since when */
 	struct wire_pos		 a, t;		/* applied up to */
+	struct wire_pos		 told;		/* the highest positions of this epoch */
 
 	uint32_t		 stream;	/* 0: none */
 	uint32_t		 top;		/* highest one that was ever started */
@@ -87,6 +88,7 @@ struct recv {
 	uint64_t		 ack_due_us;	/* UINT64_MAX: nothing to acknowledge */
 
 	uint32_t		 sweep_h;
+	uint32_t		 room_h;	/* walk for entries that may go when the table is full */
 	bool			 sweeping;
 	uint64_t		 lease_us;	/* no sweep before that time */
 	bool			 refused;	/* a flow of this generation was not understood */
@@ -130,8 +132,11 @@ void	mend_stop(struct recv *r);
 void	mend_snap(struct recv *r, const struct wire_snap *s, uint64_t now_us);
 void	mend_sums(struct recv *r, const struct wire_sums *s, uint64_t now_us);
 void	mend_begin_end(struct recv *r, bool begin, bool end, uint64_t now_us);
-/* A record that is told again is about to be applied to entry h, or to none. */
-void	mend_retold(struct recv *r, uint32_t h, const uint8_t *body, size_t len);
+/*
+ * A record that is told again is about to be applied to entry h, or to none.
+ * True if that has the flow so already: no news of it.
+ */
+bool	mend_retold(struct recv *r, uint32_t h, const uint8_t *body, size_t len);
 /* A bounded piece of what is due; true if there is more to do at once. */
 bool	mend_run(struct recv *r, unsigned n, uint64_t now_us);
 

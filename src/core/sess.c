@@ -331,6 +331,7 @@ static bool
 accept_epoch(struct node *n, struct peer *p, const struct seal_header *sh, const struct hello *h)
 {
 	struct seal_rx	*rx;
+	bool		 rebooted;
 
 	if (seal_rx_new(&rx, n->ring, p->id, sh->epoch, sh->counter, n->now_us / 1000) < 0)
 		return false;
@@ -344,8 +345,9 @@ accept_epoch(struct node *n, struct peer *p, const struct seal_header *sh, const
 	p->report_us = 0;
 	p->restart = 0;
 	p->equal_at_loss = false;
-	if (p->accepted > 1 && (p->boot.netns != h->boot.netns ||
-	    memcmp(p->boot.boot_id, h->boot.boot_id, sizeof(p->boot.boot_id)) != 0)) {
+	rebooted = p->accepted > 1 && (p->boot.netns != h->boot.netns ||
+	    memcmp(p->boot.boot_id, h->boot.boot_id, sizeof(p->boot.boot_id)) != 0);
+	if (rebooted) {
 		log_msg(LOG_NOTICE, "%s has rebooted: its former %u flows are kept for %u s", p->name,
 		    ftab_count(recv_table(p->recv)), LEASE_US / 1000000);
 		recv_lease(p->recv, n->now_us + LEASE_US);
@@ -353,6 +355,7 @@ accept_epoch(struct node *n, struct peer *p, const struct seal_header *sh, const
 	p->boot = h->boot;
 	feed_new_epoch(n->feed, p->index);
 	recv_epoch(p->recv, p->epoch, &h->digest_key);
+	owner_new_epoch(n, p, rebooted);
 	log_msg(LOG_NOTICE, "%s is there (epoch %016llx)", p->name, (unsigned long long)p->epoch);
 	return true;
 }
@@ -464,22 +467,27 @@ send_signal(struct node *n, struct peer *p, unsigned link, const struct wire_ack
 {
 	uint8_t		 plain[1024];
 	struct wire_dst	 dst = { p->id, p->epoch };
+	struct wire_probe probe;
 	struct wbuf	 w;
 	unsigned	 i;
 	bool		 hear;
 
 	hear = p->links[link].rx_us != 0 && n->now_us - p->links[link].rx_us < LINK_DEAD_US;
-	wbuf_init(&w, plain, sizeof(plain));
+	wbuf_init(&w, plain, sizeof(plain) < n->conf.datagram_bytes - SEAL_OVERHEAD ?
+	    sizeof(plain) : n->conf.datagram_bytes - SEAL_OVERHEAD);
 	wire_put_dst(&w, &dst);
-	wire_put_probe(&w, (uint8_t)((hear ? WIRE_PROBE_HEARD : 0) |
+	probe.flags = (uint8_t)((hear ? WIRE_PROBE_HEARD : 0) |
 	    (n->role == NODE_ACTIVE ? WIRE_PROBE_ACTIVE : 0) |
-	    (n->leaving ? WIRE_PROBE_LEAVING : 0)));
+	    (n->leaving ? WIRE_PROBE_LEAVING : 0) | (owner_taking(n) ? WIRE_PROBE_TAKING : 0));
+	probe.term = n->term;
+	wire_put_probe(&w, &probe);
 	for (i = 0; i < nacks; i++)
 		wire_put_ack(&w, &acks[i]);
 	put_wishes(wishes, &w);
 	if (p->restart != 0)
 		wire_put_restart(&w, p->restart);
 	put_report(n, p, &w);
+	owner_put_claims(n, p, &w);
 	send_sealed(n, p, link, SEAL_DATA, 0, &w);
 }
 
@@ -501,6 +509,7 @@ sess_signal(struct node *n, struct peer *p, bool all)
 		if ((all || (int)i == link) && n->ops->link.usable(n->ctx, i, p->index))
 			send_signal(n, p, i, acks, nacks, &wishes);
 	p->restart = 0;
+	owner_next_claims(n, p);
 }
 
 struct signal {
@@ -511,8 +520,9 @@ struct signal {
 	struct wire_check	 check;
 	struct wire_mend	 mend;
 	uint32_t		 restart;
-	uint8_t			 probe;
-	unsigned		 nacks;
+	struct wire_probe	 probe;
+	struct wire_adopted	 adopted[WIRE_ADOPTED_MAX];
+	unsigned		 nacks, nadopted;
 	bool			 has_check, has_mend;
 	bool			 has_dst, has_req, has_report, has_restart, has_probe;
 };
@@ -524,7 +534,7 @@ parse_signal_record(struct signal *s, uint8_t kind, struct rbuf *b)
 	case WIRE_DST:
 		return s->has_dst = wire_get_dst(b, &s->dst);
 	case WIRE_PROBE:
-		return s->has_probe = wire_get_u8(b, &s->probe);
+		return s->has_probe = wire_get_probe(b, &s->probe);
 	case WIRE_ACK:
 		return s->nacks < 2 && wire_get_ack(b, &s->acks[s->nacks++]);
 	case WIRE_REQUEST:
@@ -537,6 +547,9 @@ parse_signal_record(struct signal *s, uint8_t kind, struct rbuf *b)
 		return s->has_check = wire_get_check(b, &s->check);
 	case WIRE_MEND:
 		return s->has_mend = wire_get_mend(b, &s->mend);
+	case WIRE_ADOPTED:
+		return s->nadopted < WIRE_ADOPTED_MAX &&
+		    wire_get_adopted(b, &s->adopted[s->nadopted++]);
 	default:
 		return !(kind & WIRE_MUST);
 	}
@@ -557,18 +570,20 @@ parse_signal(struct signal *s, const uint8_t *p, size_t len)
 }
 
 static void
-handle_probe(struct node *n, struct peer *p, unsigned link, uint8_t flags)
+handle_probe(struct node *n, struct peer *p, unsigned link, const struct signal *s, bool newest)
 {
-	bool	 active = flags & WIRE_PROBE_ACTIVE;
+	const struct wire_probe	*probe = &s->probe;
+	unsigned		 i;
 
-	p->links[link].heard = flags & WIRE_PROBE_HEARD;
-	if (active && !p->active && n->role == NODE_ACTIVE)
-		log_msg(LOG_WARNING, "%s says that it is active, and so are we: check keepalived or "
-		    "Pacemaker; flows of both are replicated, none is removed", p->name);
-	p->active = active;
-	if ((flags & WIRE_PROBE_LEAVING) && !p->leaving)
+	p->links[link].heard = probe->flags & WIRE_PROBE_HEARD;
+	if ((probe->flags & WIRE_PROBE_LEAVING) && !p->leaving)
 		log_msg(LOG_NOTICE, "%s shuts down", p->name);
-	p->leaving = flags & WIRE_PROBE_LEAVING;
+	p->leaving = probe->flags & WIRE_PROBE_LEAVING;
+	if (!newest)
+		return;		/* the network may reorder: it said something else since */
+	owner_probe(n, p, probe);
+	for (i = 0; i < s->nadopted; i++)
+		owner_claim(n, p, &s->adopted[i]);
 }
 
 static void
@@ -585,7 +600,7 @@ handle_signal(struct node *n, struct peer *p, unsigned link, const struct signal
 	note_alive(n, p, link);
 	p->confirmed = true;
 	if (s->has_probe)
-		handle_probe(n, p, link, s->probe);
+		handle_probe(n, p, link, s, !s->has_report || s->report.stamp > p->stamp);
 	if (s->has_restart)
 		recv_restart(p->recv, s->restart);
 	if (s->has_req)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Taking over: remote flows go into the kernel and become our own; the role;
- * tightening TCP windows afterwards; and, on a standby, the removal of flows
- * that the active node no longer has.
+ * Taking over: remote flows go into the kernel and become our own; tightening
+ * TCP windows afterwards.
  *
  * Flows go in the order of their worth: assured TCP, other assured ones, the
  * rest.  A flow becomes ours when the kernel has acknowledged it.  What a
@@ -16,11 +15,9 @@
 
 #include "node_priv.h"
 
-#define PASSES		3u
-#define JOBS_MAX	6u		/* under way */
+#define PASSES		4u		/* one for each class of worth, and one for what is left */
 #define LOOK_ENTRIES	16384u		/* of a remote table in one call */
-#define PURGE_ENTRIES	8192u
-#define PURGE_PASSES	10u
+#define TAG_MEND	1u		/* of a job: it mends what an earlier one wrote */
 
 /* Seconds after a takeover at which the kernel is looked at for relearned windows. */
 static const unsigned	looks_s[] = { 1, 3, 10, 30 };
@@ -30,15 +27,14 @@ static const unsigned	looks_s[] = { 1, 3, 10, 30 };
 static const unsigned	follow_ms[] = { 300, 700, 2000 };
 #define FOLLOWS		(sizeof(follow_ms) / sizeof(follow_ms[0]))
 
-/* A remote entry (ftab_meta): the kernel has it since a takeover; touched_s: last takeover that took it. */
-#define RF_TAKEN	0x01u
-
 struct take {
 	unsigned	 pass;
 	unsigned	 peer;
 	uint32_t	 h;		/* in that peer's table */
 	uint32_t	 jobs;		/* under way */
+	uint64_t	 failed;	/* or written, but not in our own table */
 	struct kjob	*job;		/* being filled */
+	struct kjob	*redo, *undo;	/* what was written over something newer */
 	bool		 was_active;
 	bool		 resumed;	/* makes up for one that was interrupted */
 	bool		 follow;	/* a further look, nobody waits for it */
@@ -92,21 +88,6 @@ describe(struct node *n)
 
 /* --- taking ------------------------------------------------------------------------ */
 
-static void
-set_role(struct node *n, enum node_role role)
-{
-	unsigned	 i;
-
-	if (n->role == role)
-		return;
-	n->role = role;
-	log_msg(LOG_NOTICE, "role: %s", role == NODE_ACTIVE ? "active" : "standby");
-	n->ops->role(n->ctx, role, role == NODE_STANDBY);
-	for (i = 0; i < n->npeers; i++)
-		if (n->peers[i].epoch != 0)
-			sess_signal(n, &n->peers[i], true);
-}
-
 /* No more flows are looked at; what the kernel has been given comes back. */
 static void
 end_walk(struct node *n)
@@ -114,6 +95,14 @@ end_walk(struct node *n)
 	n->take->at_end = true;
 	kjob_free(n->take->job);
 	n->take->job = NULL;
+}
+
+static void
+next_seq(struct node *n)
+{
+	if (++n->take_seq == 0)
+		n->take_seq = 1;
+	owner_take_begin(n);
 }
 
 void
@@ -131,7 +120,7 @@ node_takeover(struct node *n, enum node_take what, uint64_t now_us)
 		return;
 	}
 	if (what == NODE_TAKEOVER)
-		set_role(n, NODE_ACTIVE);
+		owner_role(n, NODE_ACTIVE);
 	if (n->take != NULL) {
 		if (what == NODE_TAKEOVER)
 			n->taken.what = what;
@@ -152,8 +141,7 @@ node_takeover(struct node *n, enum node_take what, uint64_t now_us)
 	}
 	n->take->was_active = was_active;
 	n->take_us = now_us;
-	if (++n->take_seq == 0)
-		n->take_seq = 1;
+	next_seq(n);
 	/* only who is being relieved has news for us afterwards */
 	n->follows = was_active ? FOLLOWS : 0;
 	n->follow_us = 0;
@@ -197,15 +185,17 @@ follow(struct node *n)
 	}
 	n->take->was_active = n->take->follow = true;
 	n->take_us = n->now_us;
-	if (++n->take_seq == 0)
-		n->take_seq = 1;
+	next_seq(n);
 }
 
 void
 take_free(struct node *n)
 {
-	if (n->take != NULL)
+	if (n->take != NULL) {
 		kjob_free(n->take->job);
+		kjob_free(n->take->redo);
+		kjob_free(n->take->undo);
+	}
 	free(n->take);
 	kjob_free(n->strict);
 	n->take = NULL;
@@ -240,18 +230,24 @@ sound_timeout(const struct flow *f, uint32_t told_s)
 	return f->proto == IPPROTO_TCP && f->tcp_state == FLOW_TCP_ESTABLISHED ? 432000 : 120;
 }
 
+/* Hand over a job of the takeover, if there is one; false: it has to wait. */
+static bool
+submit_one(struct node *n, struct kjob **j)
+{
+	if (*j == NULL || (*j)->n == 0)
+		return true;
+	if (n->take->jobs >= JOBS_MAX || n->ops->kernel.submit(n->ctx, *j) < 0)
+		return false;
+	*j = NULL;
+	n->take->jobs++;
+	return true;
+}
+
 static bool
 submit_job(struct node *n)
 {
-	struct take	*t = n->take;
-
-	if (t->job == NULL || t->job->n == 0)
-		return true;
-	if (t->jobs >= JOBS_MAX || n->ops->kernel.submit(n->ctx, t->job) < 0)
-		return false;
-	t->job = NULL;
-	t->jobs++;
-	return true;
+	return submit_one(n, &n->take->redo) && submit_one(n, &n->take->undo) &&
+	    submit_one(n, &n->take->job);
 }
 
 /* Put entry h of p's table into the job at hand if it belongs to this pass. */
@@ -264,16 +260,23 @@ take_entry(struct node *n, struct peer *p, uint32_t h)
 	const uint8_t		*body;
 	size_t			 len;
 
-	if (m->touched_s == n->take_seq)
+	if (m->touched_s == n->take_seq || owner_ended(p, m))
 		return true;
 	body = ftab_body(recv_table(p->recv), h, &len);
 	if (flow_unpack(body, len, &f) < 0 || pass_of(&f) > t->pass)
+		return true;
+	/* looked at again in the next pass: the other copy may go before we come to it */
+	if (owner_outranked(n, p, body, flow_key_len(body, len), takes_from))
 		return true;
 	/*
 	 * What an earlier takeover gave to the kernel is ours since then: if it
 	 * is there no more, it has ended here.
 	 */
-	if ((t->was_active && (m->flags & RF_TAKEN)) || local_newer(n->local, &f)) {
+	if ((t->was_active && (m->flags & RF_TAKEN)) || owner_has(p, m) ||
+	    local_newer(n->local, &f)) {
+		t->failed += (m->flags & RF_LEFT_OUT) != 0;
+		if (n->role == NODE_ACTIVE)
+			m->flags |= RF_OURS;
 		m->touched_s = n->take_seq;
 		n->taken.flows++;
 		n->taken.ours++;
@@ -290,9 +293,10 @@ take_entry(struct node *n, struct peer *p, uint32_t h)
 
 /* The kernel has the flow now: whoever told us of it, it is ours. */
 static void
-mark_taken(struct node *n, const uint8_t *body, size_t len)
+mark_taken(struct node *n, const uint8_t *body, size_t len, uint8_t flags)
 {
 	size_t		 klen = flow_key_len(body, len);
+	struct ftab_meta *m;
 	struct ftab	*t;
 	uint32_t	 h;
 	unsigned	 i;
@@ -300,8 +304,15 @@ mark_taken(struct node *n, const uint8_t *body, size_t len)
 	for (i = 0; i < n->npeers; i++) {
 		t = recv_table(n->peers[i].recv);
 		h = ftab_find(t, ftab_hash(t, body, klen), body, klen);
-		if (h != FTAB_NIL && ftab_meta(t, h)->touched_s == n->take_seq)
-			ftab_meta(t, h)->flags |= RF_TAKEN;
+		if (h == FTAB_NIL)
+			continue;
+		m = ftab_meta(t, h);
+		if (m->touched_s == n->take_seq)
+			m->flags |= RF_TAKEN | flags;
+		else if (n->peers[i].active)
+			continue;	/* it has told something newer since */
+		if (n->role == NODE_ACTIVE)
+			m->flags |= RF_OURS;
 	}
 }
 
@@ -324,7 +335,11 @@ walk(struct node *n)
 			continue;
 		}
 		p = &n->peers[t->peer];
-		h = takes_from(n, p) ? ftab_next(recv_table(p->recv), t->h) : FTAB_NIL;
+		h = FTAB_NIL;
+		if (takes_from(n, p))
+			h = ftab_next(recv_table(p->recv), t->h);
+		else
+			owner_take_not(p);
 		if (h == FTAB_NIL) {
 			t->peer++;
 			t->h = FTAB_NIL;
@@ -351,6 +366,11 @@ finish(struct node *n)
 	 */
 	if (n->take->unsure)
 		local_overrun(n->local, n->take_us);
+	/* a flow that our filter leaves out has not ended here */
+	n->take->failed += local_kept_out(n->local);
+	if (n->role == NODE_ACTIVE && n->take->failed == 0 &&
+	    (was_follow || (k->what == NODE_TAKEOVER && !k->aborted)))
+		owner_take_end(n);
 	take_free(n);
 	if (was_follow) {
 		node_late(n, n->take_us);
@@ -437,9 +457,7 @@ take_due(const struct node *n)
 
 	if (n->follow_us != 0 && n->follow_us < due)
 		due = n->follow_us;
-	/* a pass that is under way is woken by its jobs */
-	return n->purge_us != 0 && !n->purging && !n->flushing && n->purge_us < due ?
-	    n->purge_us : due;
+	return due;
 }
 
 static void
@@ -465,30 +483,99 @@ note_failure(struct node *n, const struct kjob *j, const struct kitem *it)
 	k->nfailures++;
 }
 
+/* Add to a job that mends what was written; if that fails the claim does, too. */
+static void
+mend(struct node *n, struct kjob **j, enum kop op, const uint8_t *body, size_t len,
+    uint32_t timeout_s)
+{
+	if (*j == NULL && (*j = kjob_new(op, KOWNER_TAKEOVER)) != NULL)
+		(*j)->tag = TAG_MEND;
+	if (*j == NULL || kjob_add(*j, body, len, timeout_s) < 0)
+		n->take->failed++;
+}
+
+/*
+ * The kernel has the flow as it was written.  When it was, an event may have
+ * been on its way to us: what the event said goes into the kernel again, and
+ * what had ended out of it.
+ */
+static void
+mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len)
+{
+	struct ftab	*t = feed_table(n->feed);
+	size_t		 klen = flow_key_len(body, len), olen;
+	uint32_t	 h = feed_find(n->feed, ftab_hash(t, body, klen), body, klen);
+	const uint8_t	*own;
+
+	if (h == FTAB_NIL) {
+		mend(n, &n->take->undo, KOP_DELETE, body, klen, 0);
+		return;
+	}
+	own = ftab_body(t, h, &olen);
+	if (olen != len || memcmp(own, body, len) != 0)
+		mend(n, &n->take->redo, KOP_CREATE, own, olen,
+		    sound_timeout(f, ftab_meta(t, h)->timeout_s));
+}
+
+/* The kernel has written the flow: it is ours, unless our own table keeps it out. */
+static void
+written(struct node *n, const struct kjob *j, const struct kitem *it)
+{
+	struct ftab	*t = feed_table(n->feed);
+	const uint8_t	*body = j->bytes + it->off;
+	size_t		 klen = flow_key_len(body, it->len);
+	uint8_t		 flags = 0;
+	struct flow	 f;
+
+	if (flow_unpack(body, it->len, &f) < 0) {
+		n->take->failed++;
+		return;
+	}
+	if (local_newer(n->local, &f))
+		mend_newer(n, &f, body, it->len);
+	else if (local_adopt(n->local, body, it->len, it->timeout_s, n->take_us,
+	    n->now_us) > 0)
+		n->taken.adopted++;
+	else if (feed_find(n->feed, ftab_hash(t, body, klen), body, klen) == FTAB_NIL) {
+		n->take->failed++;
+		flags = RF_LEFT_OUT;
+	}
+	if (j->tag != TAG_MEND)
+		mark_taken(n, body, it->len, flags);
+}
+
 void
 take_job_done(struct node *n, struct kjob *j)
 {
 	struct kitem	*it;
 	uint32_t	 i;
 
-	if (j->op == KOP_CREATE && n->take != NULL) {
+	if (n->take != NULL && j->op != KOP_STRICT)
+		n->take->jobs--;
+	if (n->take != NULL && j->op == KOP_CREATE) {
 		for (i = 0; i < j->n; i++) {
 			it = &j->items[i];
 			if (it->err < 0) {
-				note_failure(n, j, it);
+				n->take->failed++;
+				if (j->tag != TAG_MEND)
+					note_failure(n, j, it);
 				continue;
 			}
-			n->taken.created++;
-			mark_taken(n, j->bytes + it->off, it->len);
-			if (local_adopt(n->local, j->bytes + it->off, it->len, it->timeout_s,
-			    n->take_us, n->now_us) > 0)
-				n->taken.adopted++;
+			n->taken.created += j->tag != TAG_MEND;
+			written(n, j, it);
 		}
-		n->taken.created -= j->updated;
-		n->taken.updated += j->updated;
+		if (j->tag != TAG_MEND) {
+			n->taken.created -= j->updated;
+			n->taken.updated += j->updated;
+		}
 		n->take->unsure |= j->updated > 0;
-		n->take->jobs--;
+		(void)submit_one(n, &n->take->redo);
+		(void)submit_one(n, &n->take->undo);
 	}
+	if (n->take != NULL && j->op == KOP_DELETE)
+		for (i = 0; i < j->n; i++)	/* a dump may have shown them meanwhile */
+			local_removed(n->local, j->bytes + j->items[i].off, j->items[i].len,
+			    n->take_us, n->now_us);
 	if (j->op == KOP_STRICT)
 		for (i = 0; i < j->n; i++)
 			if (j->items[i].err == 0)
@@ -501,6 +588,25 @@ const struct node_taken *
 node_taken(const struct node *n)
 {
 	return &n->taken;
+}
+
+/* The node becomes standby: no more is taken. */
+void
+take_give_up(struct node *n)
+{
+	n->follows = FOLLOWS;
+	if (n->follow_us != 0) {
+		n->follow_us = 0;
+		local_adopting(n->local, false, n->now_us);
+	}
+	if (n->take != NULL && !n->take->at_end) {
+		if (!n->take->follow) {
+			log_msg(LOG_WARNING, "a takeover that was under way is given up");
+			n->taken.aborted = true;
+		}
+		end_walk(n);
+	}
+	n->resume = false;
 }
 
 /* --- windows ----------------------------------------------------------------------------- */
@@ -555,229 +661,4 @@ uint32_t
 node_liberal(const struct node *n)
 {
 	return n->liberal;
-}
-
-/* --- standby ------------------------------------------------------------------------------- */
-
-void
-node_release(struct node *n, uint64_t now_us)
-{
-	n->now_us = now_us;
-	n->follows = FOLLOWS;
-	if (n->follow_us != 0) {
-		n->follow_us = 0;
-		local_adopting(n->local, false, now_us);
-	}
-	if (n->take != NULL && !n->take->at_end) {
-		if (!n->take->follow) {
-			log_msg(LOG_WARNING, "a takeover that was under way is given up");
-			n->taken.aborted = true;
-		}
-		end_walk(n);
-	}
-	n->resume = false;
-	set_role(n, NODE_STANDBY);
-	purge_begin(n);
-}
-
-/*
- * From here on this node is standby: what it holds now goes if the active node
- * lacks it and no packet refreshes it.  What comes later is none of our business.
- */
-void
-purge_begin(struct node *n)
-{
-	n->purge_version = feed_version(n->feed);
-	n->purge_passes = PURGE_PASSES;
-	n->purge_us = n->now_us + n->conf.purge_us;
-	n->purging = false;
-}
-
-/* Does the active node that we are equal to have the flow?  Nobody active: yes. */
-static bool
-active_has(const struct node *n, const uint8_t *key, size_t klen)
-{
-	const struct peer	*p;
-	struct ftab		*t;
-	unsigned		 i;
-	bool			 sure = false;
-
-	for (i = 0; i < n->npeers; i++) {
-		p = &n->peers[i];
-		if (!p->active)
-			continue;
-		if (!sess_up(n, p) || !recv_in_sync(p->recv, n->now_us))
-			return true;		/* not known */
-		t = recv_table(p->recv);
-		if (ftab_find(t, ftab_hash(t, key, klen), key, klen) != FTAB_NIL)
-			return true;
-		sure = true;
-	}
-	return !sure;
-}
-
-/* May a standby remove anything now? */
-static bool
-may_purge(const struct node *n)
-{
-	unsigned	 i;
-
-	if (n->role != NODE_STANDBY || n->take != NULL || !local_complete(n->local) ||
-	    local_resyncing(n->local))
-		return false;
-	for (i = 0; i < n->npeers; i++)
-		if (n->peers[i].active && sess_up(n, &n->peers[i]) &&
-		    recv_in_sync(n->peers[i].recv, n->now_us))
-			return true;
-	return false;
-}
-
-static bool	flush_some(struct node *n);
-
-/* Nothing left to go, or what is left is used: done. */
-static void
-purge_pass_done(struct node *n)
-{
-	n->purging = false;
-	if (n->purge_found > 0 && --n->purge_passes > 0)
-		return;
-	n->purge_us = 0;
-	if (n->purged > 0)
-		log_msg(LOG_INFO, "standby: %llu flows that the active node no longer has were removed",
-		    (unsigned long long)n->purged);
-}
-
-/*
- * Ask the kernel about our flows that the active node lacks.  Who has not been
- * refreshed since the last time it was asked goes: see purge_job_done().
- */
-bool
-purge_run(struct node *n)
-{
-	struct kjob	*j;
-	const uint8_t	*body;
-	size_t		 len, klen;
-	uint32_t	 looked = 0;
-
-	if (n->flushing)
-		return flush_some(n);
-	if (!n->purging) {
-		if (n->purge_us == 0 || n->now_us < n->purge_us)
-			return false;
-		n->purge_us = n->now_us + n->conf.purge_us;
-		n->purge_h = FTAB_NIL;
-		n->purge_found = 0;
-		n->purging = may_purge(n);
-	}
-	if (!n->purging || n->purge_jobs > 0)
-		return false;
-	if (!may_purge(n) || (j = kjob_new(KOP_GET, KOWNER_PURGE)) == NULL) {
-		n->purging = false;
-		return false;
-	}
-	while (j->n < KJOB_ITEMS_MAX && looked++ < PURGE_ENTRIES) {
-		if ((n->purge_h = feed_next(n->feed, n->purge_h)) == FTAB_NIL) {
-			purge_pass_done(n);
-			break;
-		}
-		if (feed_version_of(n->feed, n->purge_h) > n->purge_version)
-			continue;
-		body = ftab_body(feed_table(n->feed), n->purge_h, &len);
-		klen = flow_key_len(body, len);
-		if (active_has(n, body, klen))
-			continue;
-		n->purge_found++;
-		if (kjob_add(j, body, klen, 0) < 0)
-			break;
-	}
-	if (j->n > 0 && n->ops->kernel.submit(n->ctx, j) == 0)
-		n->purge_jobs++;
-	else
-		kjob_free(j);
-	return n->purging && n->purge_jobs == 0;
-}
-
-void
-node_flush_kernel(struct node *n)
-{
-	n->flushing = true;
-	n->flush_h = FTAB_NIL;
-}
-
-/* The next piece of what an operator wants deleted. */
-static bool
-flush_some(struct node *n)
-{
-	struct kjob	*j;
-	const uint8_t	*body;
-	size_t		 len;
-	uint32_t	 h = n->flush_h;
-
-	if (n->purge_jobs >= JOBS_MAX || (j = kjob_new(KOP_DELETE, KOWNER_PURGE)) == NULL)
-		return false;
-	while (j->n < KJOB_ITEMS_MAX && (h = feed_next(n->feed, h)) != FTAB_NIL) {
-		body = ftab_body(feed_table(n->feed), h, &len);
-		if (kjob_add(j, body, flow_key_len(body, len), 0) < 0)
-			break;
-	}
-	if (j->n > 0 && n->ops->kernel.submit(n->ctx, j) < 0) {
-		kjob_free(j);
-		return false;
-	}
-	if (j->n > 0)
-		n->purge_jobs++;
-	else
-		kjob_free(j);
-	n->flush_h = h;
-	n->flushing = h != FTAB_NIL;
-	return n->flushing;
-}
-
-static void
-purge_stale(struct node *n, const struct kjob *got)
-{
-	struct kjob		*j = kjob_new(KOP_DELETE, KOWNER_PURGE);
-	const struct kitem	*it;
-	uint32_t		 i;
-
-	if (j == NULL)
-		return;
-	for (i = 0; i < got->n; i++) {
-		it = &got->items[i];
-		if (it->err < 0 || !(got->flows[i].has & FLOW_HAS_TIMEOUT) ||
-		    active_has(n, got->bytes + it->off, it->len))
-			continue;
-		if (local_aged(n->local, got->bytes + it->off, it->len, got->flows[i].timeout_s,
-		    (uint32_t)(n->conf.purge_us / 1000000)))
-			if (kjob_add(j, got->bytes + it->off, it->len, 0) < 0)
-				break;
-	}
-	if (j->n > 0 && n->ops->kernel.submit(n->ctx, j) == 0)
-		n->purge_jobs++;
-	else
-		kjob_free(j);
-}
-
-void
-purge_job_done(struct node *n, struct kjob *j)
-{
-	uint32_t	 i;
-
-	n->purge_jobs--;
-	if (j->op == KOP_GET && may_purge(n))
-		purge_stale(n, j);
-	else if (j->op == KOP_DELETE)
-		for (i = 0; i < j->n; i++)
-			if (j->items[i].err == 0 || j->items[i].err == -ENOENT) {
-				local_removed(n->local, j->bytes + j->items[i].off,
-				    j->items[i].len, n->now_us);
-				n->purged++;
-			}
-	kjob_free(j);
-}
-
-uint64_t
-node_purged(const struct node *n)
-{
-	return n->purged;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The commands that change something: commit, takeover, release, resync,
- * reload, flush, log, shutdown.
+ * reload, flush, forget, log, shutdown.
  *
  * They return when the daemon is done, and say what was done in few words:
  * whoever types them has a firewall down.  Only what the answer holds is
@@ -142,6 +142,16 @@ cmd_flush(struct ctl *c, int argc, char **argv)
 	}
 	json_decref(j);
 	return rc;
+}
+
+int
+cmd_forget(struct ctl *c, int argc, char **argv)
+{
+	char	 done[TEXT_MAX];
+
+	(void)argc;
+	snprintf(done, sizeof(done), "%.48s is forgotten", argv[0]);
+	return act(c, json_pack("{s:s}", "peer", argv[0]), done);
 }
 
 int

@@ -23,6 +23,26 @@ print_head(const json_t *j)
 	    text_ms(text_num(j, "uptime_s", 0) * 1000, up));
 }
 
+/* Which ones they are; nothing if there is but one. */
+static void
+print_two_active(const json_t *j)
+{
+	const json_t	*peers = json_object_get(j, "peers"), *p;
+	size_t		 i;
+
+	if (!json_is_true(json_object_get(j, "two_active")))
+		return;
+	printf("active   TWO NODES AT ONCE:");
+	if (strcmp(text_str(j, "role", ""), "active") == 0)
+		printf(" %s", text_str(j, "node", "-"));
+	for (i = 0; i < json_array_size(peers); i++) {
+		p = json_array_get(peers, i);
+		if (strcmp(text_str(p, "role", ""), "active") == 0)
+			printf(" %s", text_str(p, "node", "-"));
+	}
+	printf(": see that one is released; until then no flow is removed\n");
+}
+
 static void
 print_ready(const json_t *ready)
 {
@@ -181,6 +201,7 @@ cmd_status(struct ctl *c, int argc, char **argv)
 		return rc;
 	if (rc == CTL_EXIT_OK) {
 		print_head(j);
+		print_two_active(j);
 		print_ready(json_object_get(j, "ready"));
 		print_tables(j);
 		print_peers(json_object_get(j, "peers"));

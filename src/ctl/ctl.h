@@ -123,6 +123,7 @@ int	cmd_action(struct ctl *, int, char **);		/* commit, takeover, release */
 int	cmd_simple(struct ctl *, int, char **);		/* resync, reload, shutdown */
 int	cmd_verify(struct ctl *, int, char **);
 int	cmd_flush(struct ctl *, int, char **);
+int	cmd_forget(struct ctl *, int, char **);
 int	cmd_log(struct ctl *, int, char **);
 int	cmd_stats(struct ctl *, int, char **);
 int	cmd_metrics(struct ctl *, int, char **);

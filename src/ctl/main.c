@@ -46,6 +46,8 @@ static const struct ctl_cmd	 commands[] = {
 	    0, 0, 0, 0, cmd_simple },
 	{ "flush", "local|remote|kernel", "empty a table; kernel: only what the filter selects",
 	    0, 1, 1, 0, cmd_flush },
+	{ "forget", "PEER", "drop all that is held of a peer that is gone for good",
+	    0, 1, 1, QUICK_S, cmd_forget },
 	{ "stats", "", "all counters", 0, 0, 0, QUICK_S, cmd_stats },
 	{ "metrics", "", "all counters as Prometheus reads them",
 	    0, 0, 0, QUICK_S, cmd_metrics },

@@ -65,7 +65,8 @@ walk_more(void *ctx, uint8_t *buf, size_t cap, bool *end)
 			break;
 		}
 		body = ftab_body(t, h, &len);
-		if (flow_unpack(body, len, &f) == 0 && flow_filter_match(&w->filter, &f)) {
+		if (!(w->remote && node_ended(w->d->node, w->peer, h)) &&
+		    flow_unpack(body, len, &f) == 0 && flow_filter_match(&w->filter, &f)) {
 			if (!w->counting &&
 			    !ctl_flow_put(&out, ftab_meta(t, h)->timeout_s, body, len))
 				break;		/* in the next frame */
@@ -92,23 +93,30 @@ walk_done(void *ctx)
 
 static const struct ctlsrv_producer	walker = { CTL_FLOWS, walk_more, walk_result, walk_done };
 
+static bool
+find_peer(struct daemon *d, const char *name, unsigned *peer)
+{
+	struct node_peer_info	 info;
+
+	for (*peer = 0; *peer < node_peers(d->node); ++*peer) {
+		node_peer(d->node, *peer, now_us(d), &info);
+		if (strcmp(info.name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Which peers' tables; false and an answer if there is no such peer. */
 static bool
 choose_peers(struct walk *w, struct ctlsrv_req *req, const char *name)
 {
-	struct node_peer_info	 info;
-	unsigned		 i, n = node_peers(w->d->node);
-
 	w->peer = 0;
-	w->last_peer = n - 1;
+	w->last_peer = node_peers(w->d->node) - 1;
 	if (name == NULL)
 		return true;
-	for (i = 0; i < n; i++) {
-		node_peer(w->d->node, i, now_us(w->d), &info);
-		if (strcmp(info.name, name) == 0) {
-			w->peer = w->last_peer = i;
-			return true;
-		}
+	if (find_peer(w->d, name, &w->peer)) {
+		w->last_peer = w->peer;
+		return true;
 	}
 	ctlsrv_fail(req, CTL_EXIT_USAGE, "there is no peer `%s' in the configuration", name);
 	return false;
@@ -502,6 +510,40 @@ do_flush(void *ctx, struct ctlsrv_req *req, const json_t *args)
 }
 
 static int
+do_forget(void *ctx, struct ctlsrv_req *req, const json_t *args)
+{
+	struct daemon		*d = ctx;
+	const char		*name = json_string_value(json_object_get(args, "peer"));
+	struct node_peer_info	 info;
+	unsigned		 i;
+	uint32_t		 flows;
+
+	if (name == NULL || !find_peer(d, name, &i)) {
+		ctlsrv_fail(req, CTL_EXIT_USAGE, "there is no peer `%s' in the configuration",
+		    name == NULL ? "" : name);
+		return 0;
+	}
+	node_peer(d->node, i, now_us(d), &info);
+	flows = info.flows;
+	switch (node_forget(d->node, i, now_us(d))) {
+	case 0:
+		ctlsrv_reply(req, json_pack("{s:I,s:s}", "flows", (json_int_t)flows, "message",
+		    "its flows are dropped, and nothing is kept for it any more; take it out of the "
+		    "configuration as well"));
+		return 0;
+	case -EBUSY:
+		ctlsrv_fail(req, CTL_EXIT_FAILED, "%s is there: stop ctsyncd on it first, and forget it "
+		    "when status says that it is lost", name);
+		return 0;
+	case -EAGAIN:
+		ctlsrv_fail(req, CTL_EXIT_FAILED, "a takeover is under way: try again when it is done");
+		return 0;
+	default:
+		return -ENOMEM;
+	}
+}
+
+static int
 do_log(void *ctx, struct ctlsrv_req *req, const json_t *args)
 {
 	const char	*name = json_string_value(json_object_get(args, "level"));
@@ -559,6 +601,7 @@ static const struct ctlsrv_cmd	commands[] = {
 	{ "verify", CTLSRV_LOG, do_verify },
 	{ "resync", CTLSRV_LOG, do_resync },
 	{ "flush", CTLSRV_LOG, do_flush },
+	{ "forget", CTLSRV_LOG, do_forget },
 	{ "log", CTLSRV_LOG, do_log },
 	{ "reload", CTLSRV_LOG, do_reload },
 	{ "shutdown", CTLSRV_LOG, do_shutdown }

@@ -169,7 +169,7 @@ kernel_results(struct daemon *d)
 	unsigned	 n;
 
 	for (n = 0; n < RESULTS && (p = STAILQ_FIRST(&d->results)) != NULL; n++) {
-		if (p->job->op == KOP_GET && !kct_event_drain(d->reader))
+		if (!kct_event_drain(d->reader))
 			break;
 		STAILQ_REMOVE_HEAD(&d->results, next);
 		node_job_done(d->node, p->job, now_us(d));

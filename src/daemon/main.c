@@ -28,6 +28,7 @@
 
 #define EXIT_USAGE	2
 #define LOCK_TRIES	20	/* of 100 ms */
+#define LINE_MAX_BYTES	32	/* of a file in the runtime directory */
 
 static void
 usage(FILE *f)
@@ -85,9 +86,10 @@ lock_runtime(struct daemon *d, uid_t uid, gid_t gid)
 	return 0;
 }
 
-/* First word of a file of the runtime directory, and when it was written; false if there is none. */
+/* First line of a file of the runtime directory, and when it was written; false if there is none. */
 static bool
-read_word(const struct daemon *d, const char *name, char word[16], struct timespec *when)
+read_line(const struct daemon *d, const char *name, char line[LINE_MAX_BYTES],
+    struct timespec *when)
 {
 	char		 path[512];
 	struct stat	 st;
@@ -97,30 +99,48 @@ read_word(const struct daemon *d, const char *name, char word[16], struct timesp
 	path_in(d, name, path);
 	if ((f = fopen(path, "re")) == NULL)
 		return false;
-	ok = fstat(fileno(f), &st) == 0 && fgets(word, 16, f) != NULL;
+	ok = fstat(fileno(f), &st) == 0 && fgets(line, LINE_MAX_BYTES, f) != NULL;
 	fclose(f);
 	if (ok)
-		word[strcspn(word, "\n")] = '\0';
+		line[strcspn(line, "\n")] = '\0';
 	*when = st.st_mtim;
 	return ok;
 }
 
+/* "active 3": cut the term off; 0 if there is none, or none that makes sense. */
+static uint32_t
+cut_term(char *line)
+{
+	char		*word = strchr(line, ' '), *end;
+	unsigned long	 v;
+
+	if (word == NULL)
+		return 0;
+	*word++ = '\0';
+	v = strtoul(word, &end, 10);
+	return *word == '-' || end == word || *end != '\0' || v > WIRE_TERM_MAX ? 0 : (uint32_t)v;
+}
+
 /*
- * The role from before the restart; if keepalived has asked for another one
- * since, through the notify script, while nobody listened, then that.
+ * The role from before the restart, and its term; if keepalived has asked for
+ * another one since, through the notify script, while nobody listened, then that.
  */
 static enum node_role
-read_role(const struct daemon *d, bool *resume)
+read_role(const struct daemon *d, uint32_t *term, bool *resume)
 {
 	struct timespec	 t_role = { 0, 0 }, t_want;
-	char		 role[16], want[16];
-	bool		 active;
+	char		 role[LINE_MAX_BYTES] = "", want[LINE_MAX_BYTES];
+	bool		 active, was;
 
-	*resume = read_word(d, "role", role, &t_role) && strcmp(role, "taking") == 0;
-	active = t_role.tv_sec != 0 && (*resume || strcmp(role, "active") == 0);
-	if (read_word(d, "notify.want", want, &t_want) && (t_want.tv_sec > t_role.tv_sec ||
+	(void)read_line(d, "role", role, &t_role);
+	*term = cut_term(role);
+	*resume = strcmp(role, "taking") == 0;
+	active = was = *resume || strcmp(role, "active") == 0;
+	if (read_line(d, "notify.want", want, &t_want) && (t_want.tv_sec > t_role.tv_sec ||
 	    (t_want.tv_sec == t_role.tv_sec && t_want.tv_nsec > t_role.tv_nsec)))
 		active = strcmp(want, "takeover") == 0;
+	if (active && !was && *term < WIRE_TERM_MAX)
+		++*term;
 	*resume = *resume && active;
 	if (*resume)
 		log_msg(LOG_WARNING, "role: active; a takeover was under way when ctsyncd ended, it goes on "
@@ -142,8 +162,8 @@ on_role(void *ctx, enum node_role role, bool done)
 	path_in(d, "role", path);
 	path_in(d, "role.new", tmp);
 	f = fopen(tmp, "we");
-	ok = f != NULL && fputs(role == NODE_STANDBY ? "standby\n" : done ? "active\n" :
-	    "taking\n", f) >= 0;
+	ok = f != NULL && fprintf(f, "%s %u\n", role == NODE_STANDBY ? "standby" :
+	    done ? "active" : "taking", (unsigned)node_term(d->node)) > 0;
 	if (f != NULL && fclose(f) != 0)
 		ok = false;
 	if (!ok || rename(tmp, path) < 0)
@@ -337,7 +357,7 @@ make_node(struct daemon *d)
 	nc->hold_us = (uint64_t)c->replication.hold_ms * 1000;
 	nc->scrub_us = (uint64_t)c->replication.scrub_s * 1000000;
 	nc->liberal = c->kernel.liberal;
-	nc->role = read_role(d, &nc->resume);
+	nc->role = read_role(d, &nc->term, &nc->resume);
 	nc->links = d->link_names;
 	nc->datagram_bytes = NODE_DATAGRAM_MAX;
 	for (i = 0; i < c->nlinks; i++)

@@ -50,6 +50,7 @@ peer_json(struct daemon *d, unsigned i)
 	set(j, "state", json_string(states[p.state]));
 	set(j, "role", or_null(p.state != NODE_PEER_LOST,
 	    json_string(p.active ? "active" : "standby")));
+	set(j, "term", or_null(p.term >= 0, json_integer(p.term)));
 	set(j, "in_sync", json_boolean(p.in_sync));
 	set(j, "why", or_null(p.why != NULL, json_string(p.why != NULL ? p.why : "")));
 	set(j, "verified_ms", or_null(p.verified_ms >= 0, json_integer(p.verified_ms)));
@@ -127,6 +128,8 @@ state_status(struct daemon *d)
 	set(j, "node", json_string(d->conf->node));
 	set(j, "cluster", json_string(d->conf->cluster));
 	set(j, "role", json_string(node_role(d->node) == NODE_ACTIVE ? "active" : "standby"));
+	set(j, "term", num(node_term(d->node)));
+	set(j, "two_active", json_boolean(node_two_active(d->node)));
 	set(j, "version", json_string(PACKAGE_VERSION));
 	set(j, "uptime_s", num((now_us(d) - d->started_us) / 1000000));
 	set(j, "local", json_pack("{s:I,s:I,s:I}", "flows", (json_int_t)feed_flows(node_feed(d->node)),
@@ -196,6 +199,7 @@ recv_json(const struct recv *r)
 	set(j, "scrubbed_total", num(s->scrubbed));
 	set(j, "scrub_found_total", num(s->rotten));
 	set(j, "swept_total", num(s->swept));
+	set(j, "crowded_out_total", num(s->crowded));
 	set(j, "requests_total", num(s->requests));
 	set(j, "generations_total", num(s->generations));
 	return j;
@@ -237,6 +241,7 @@ peers_stats(struct daemon *d)
 		set(j, "hellos_total", num(p.hellos));
 		set(j, "signals_total", num(p.signals));
 		set(j, "epochs_total", num(p.accepted));
+		set(j, "ended_elsewhere_total", num(p.ended));
 		set(a, p.name, j);
 	}
 	return a;
@@ -329,6 +334,8 @@ state_stats(struct daemon *d)
 
 	set(j, "uptime_seconds", num((now_us(d) - d->started_us) / 1000000));
 	set(j, "active", num(node_role(d->node) == NODE_ACTIVE));
+	set(j, "term", num(node_term(d->node)));
+	set(j, "two_active", num(node_two_active(d->node)));
 	set(j, "ready", num(node_ready(d->node, now_us(d), reason)));
 	set(j, "liberal_flows", num(node_liberal(d->node)));
 	set(j, "local", feed_json(node_feed(d->node)));

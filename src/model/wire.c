@@ -87,12 +87,6 @@ wire_get_u32(struct rbuf *r, uint32_t *v)
 	return r->len == 4 && rbuf_u32(r, v);
 }
 
-bool
-wire_get_u8(struct rbuf *r, uint8_t *v)
-{
-	return r->len == 1 && rbuf_u8(r, v);
-}
-
 void
 wire_put_join(struct wbuf *w, const struct wire_join *j)
 {
@@ -280,10 +274,18 @@ wire_get_dst(struct rbuf *r, struct wire_dst *d)
 }
 
 void
-wire_put_probe(struct wbuf *w, uint8_t flags)
+wire_put_probe(struct wbuf *w, const struct wire_probe *p)
 {
-	wire_put_head(w, WIRE_PROBE, 1);
-	wbuf_u8(w, flags);
+	wire_put_head(w, WIRE_PROBE, 5);
+	wbuf_u8(w, p->flags);
+	wbuf_u32(w, p->term);
+}
+
+bool
+wire_get_probe(struct rbuf *r, struct wire_probe *p)
+{
+	return rbuf_u8(r, &p->flags) && rbuf_u32(r, &p->term) && p->term <= WIRE_TERM_MAX &&
+	    r->len == 0;
 }
 
 void
@@ -362,6 +364,24 @@ wire_get_report(struct rbuf *r, struct wire_report *p)
 	    rbuf_u32(r, &p->verified_ms) && rbuf_u32(r, &p->lag_us) &&
 	    rbuf_u32(r, &p->lag_p99_us) && rbuf_u32(r, &p->lag_max_us) &&
 	    rbuf_u32(r, &p->flows) && r->len == 0;
+}
+
+void
+wire_put_adopted(struct wbuf *w, const struct wire_adopted *a)
+{
+	wire_put_head(w, WIRE_ADOPTED, 36);
+	wbuf_u64(w, a->owner);
+	wbuf_u64(w, a->epoch);
+	put_versions_of(w, &a->pos);
+	wbuf_u32(w, a->term);
+}
+
+bool
+wire_get_adopted(struct rbuf *r, struct wire_adopted *a)
+{
+	return rbuf_u64(r, &a->owner) && rbuf_u64(r, &a->epoch) && get_versions_of(r, &a->pos) &&
+	    rbuf_u32(r, &a->term) && a->epoch != 0 && a->term != 0 && a->term <= WIRE_TERM_MAX &&
+	    r->len == 0;
 }
 
 void

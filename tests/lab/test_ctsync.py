@@ -32,7 +32,7 @@ MISUSED = [
     ["show", "local", "-p", "nonsense"], ["show", "local", "--dport", "70000"],
     ["show", "local", "-s", "10.0.0.0/33"], ["show", "local", "--state", "OPEN"],
     ["show", "local", "--peer", "fw1"], ["show", "remote", "--peer", "fw9"], ["count"],
-    ["count", "kernel", "--peer", "fw1"], ["flush"], ["flush", "all"], ["log"], ["log", "loud"],
+    ["count", "kernel", "--peer", "fw1"], ["forget"], ["forget", "fw9"], ["forget", "fw2"], ["flush"], ["flush", "all"], ["log"], ["log", "loud"],
     ["takeover", "now"], ["commit", "-x"], ["keygen", "key", "0"], ["keygen", "key", "70000"],
     ["--frob", "status"],
 ]
@@ -105,13 +105,13 @@ def test_shutdown(lab):
 # -- status -------------------------------------------------------------------------------
 
 KEYS = {
-    "": {"node", "cluster", "role", "version", "uptime_s", "local", "remote", "ready", "peers", "links",
+    "": {"node", "cluster", "role", "term", "two_active", "version", "uptime_s", "local", "remote", "ready", "peers", "links",
          "kernel"},
     "local": {"flows", "version", "limit"},
     "remote": {"flows"},
     "ready": {"ok", "reason"},
     "kernel": {"events", "overruns", "resyncs", "count", "max"},
-    "peers": {"node", "state", "in_sync", "verified_ms", "lag_ms", "peer_in_sync", "peer_verified_ms",
+    "peers": {"node", "state", "term", "in_sync", "verified_ms", "lag_ms", "peer_in_sync", "peer_verified_ms",
               "peer_lag_ms", "flows", "acked", "pending", "link"},
     "links": {"name", "transport", "state", "tx_bytes", "rx_bytes", "rejected"},
 }
@@ -400,6 +400,7 @@ def test_rubbish(lab):
         for request in ({"cmd": "nonsense"}, {"cmd": 7}, {}, {"cmd": "show"},
                         {"cmd": "show", "table": "local", "filter": {"proto": []}},
                         {"cmd": "log", "level": {}}, {"cmd": "flush", "table": None},
+                        {"cmd": "forget", "peer": 1},
                         {"cmd": "status", "proto": 99}):
             with Control(fw1) as client:
                 client.send(request)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """ctsyncd as a process: signals, reload, -t, -p, and what it leaves alone."""
 
+import json
 import signal
 import socket
 
@@ -171,6 +172,28 @@ def test_flush(pair):
              "fw1's entries to go")
     assert "dport=3790" in fw1.run("conntrack", "-L").stdout, "what the filter leaves out stays"
     assert len(kernel_table(fw2)) == 3000
+
+
+def test_forget(pair):
+    """Refused while the peer is there; then it is as if it had never been, and comes back as a new one."""
+    fw1, fw2 = pair
+    ctgen(fw1, "create", "-n", 3000)
+    wait_holds(fw2, 3000)
+    done = fw2.ctsync("forget", "fw1", check=False)
+    assert done.returncode == 1 and "stop ctsyncd" in done.stderr, done
+    assert count(fw2, "remote", "-p", "tcp") == 3000
+    fw1.stop_ctsyncd(signal.SIGKILL)
+    wait_for(lambda: fw2.status()["peers"][0]["state"] == "lost", 10, "fw2 to miss fw1")
+    done = fw2.ctsync("--json", "forget", "fw1")
+    assert json.loads(done.stdout)["flows"] >= 3000
+    (peer,) = fw2.status()["peers"]
+    assert (peer["state"], peer["flows"], peer["verified_ms"], peer["term"]) == ("lost", 0, None, None)
+    assert count(fw2, "remote") == 0
+    wait_for(lambda: fw2.status()["ready"]["ok"], 60, "fw2 to be ready alone")
+    assert "never seen" in fw2.status()["ready"]["reason"]
+    fw1.start_ctsyncd()
+    wait_holds(fw2, 3000)
+    wait_equal(fw2)
 
 
 def test_resync_and_log_level(pair):

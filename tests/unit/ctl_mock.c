@@ -278,7 +278,9 @@ do_plain(void *ctx, struct ctlsrv_req *req, const json_t *args)
 	struct mock	*m = ctx;
 	const char	*cmd = json_string_value(json_object_get(args, "cmd"));
 
-	if (m->bad && strcmp(cmd, "reload") == 0)
+	if (m->bad && strcmp(cmd, "forget") == 0)
+		ctlsrv_fail(req, CTL_EXIT_FAILED, "fw2 is there: stop ctsyncd on it first");
+	else if (m->bad && strcmp(cmd, "reload") == 0)
 		ctlsrv_fail(req, CTL_EXIT_FAILED, "/etc/ctsyncd/ctsyncd.conf:3: unknown key `x'; "
 		    "the running configuration stays");
 	else if (strcmp(cmd, "flush") == 0)
@@ -306,7 +308,8 @@ static const struct ctlsrv_cmd	 cmds[] = {
 	{ "show", 0, do_scan }, { "count", 0, do_scan },
 	{ "commit", CTLSRV_LOG, do_commit }, { "takeover", CTLSRV_LOG, do_commit },
 	{ "release", CTLSRV_LOG, do_release }, { "resync", CTLSRV_LOG, do_plain },
-	{ "flush", CTLSRV_LOG, do_plain }, { "reload", CTLSRV_LOG, do_plain },
+	{ "flush", CTLSRV_LOG, do_plain }, { "forget", CTLSRV_LOG, do_plain },
+	{ "reload", CTLSRV_LOG, do_plain },
 	{ "log", CTLSRV_LOG, do_plain }, { "shutdown", CTLSRV_LOG, do_shutdown },
 };
 

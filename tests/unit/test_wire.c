@@ -27,11 +27,12 @@ union any {
 	struct wire_retell	 retell;
 	struct wire_check	 check;
 	struct wire_mend	 mend;
+	struct wire_probe	 probe;
+	struct wire_adopted	 adopted;
 	struct wire_versions	 versions;
 	struct wire_boot	 boot;
 	uint64_t		 u64;
 	uint32_t		 u32;
-	uint8_t			 u8;
 	uint8_t			 bytes[16];
 };
 
@@ -195,14 +196,31 @@ get_dst(struct rbuf *r, union any *a)
 static void
 put_probe(struct wbuf *w, union any *a)
 {
-	a->u8 = (uint8_t)rnd();
-	wire_put_probe(w, a->u8);
+	a->probe.flags = (uint8_t)rnd();
+	a->probe.term = (uint32_t)rnd() & WIRE_TERM_MAX;
+	wire_put_probe(w, &a->probe);
 }
 
 static bool
 get_probe(struct rbuf *r, union any *a)
 {
-	return wire_get_u8(r, &a->u8);
+	return wire_get_probe(r, &a->probe);
+}
+
+static void
+put_adopted(struct wbuf *w, union any *a)
+{
+	a->adopted.owner = rnd();
+	a->adopted.epoch = rnd() | 1;
+	random_pos(&a->adopted.pos);
+	a->adopted.term = ((uint32_t)rnd() & WIRE_TERM_MAX) | 1;
+	wire_put_adopted(w, &a->adopted);
+}
+
+static bool
+get_adopted(struct rbuf *r, union any *a)
+{
+	return wire_get_adopted(r, &a->adopted);
 }
 
 static void
@@ -377,10 +395,11 @@ static const struct {
 	{ 0x0a, 28, put_echoed, get_echoed },
 	{ 0x0b, 16, put_snap, get_snap },
 	{ 0x0d, 17, put_retell, get_retell },
-	{ 0x21, 1, put_probe, get_probe },
+	{ 0x21, 5, put_probe, get_probe },
 	{ 0x23, 49, put_request, get_request },
 	{ 0x24, 4, put_restart, get_restart },
 	{ 0x25, 29, put_report, get_report },
+	{ 0x26, 36, put_adopted, get_adopted },
 	{ 0x27, 12, put_check, get_check },
 	{ 0x28, 140, put_mend, get_mend },
 	{ 0xc0, 6, put_versions, get_versions },
@@ -610,6 +629,34 @@ END_TEST
 
 /* --- to the byte ---------------------------------------------------------- */
 
+/* A term has 31 bits; a claim has a term and an epoch. */
+START_TEST(bounds_of_terms)
+{
+	struct wire_probe	 p = { 0, WIRE_TERM_MAX };
+	struct wire_adopted	 a = { 1, 1, { { 0, 0 } }, WIRE_TERM_MAX };
+	uint8_t			 buf[64];
+	struct wbuf		 w;
+	struct rbuf		 r;
+	unsigned		 i;
+
+	for (i = 0; i < 2; i++) {
+		p.term += i;
+		wbuf_init(&w, buf, sizeof(buf));
+		wire_put_probe(&w, &p);
+		rbuf_init(&r, buf + WIRE_RECORD_HEAD, w.len - WIRE_RECORD_HEAD);
+		ck_assert(wire_get_probe(&r, &p) == (i == 0));
+	}
+	for (i = 0; i < 4; i++) {
+		a.epoch = i != 1;
+		a.term = i == 2 ? 0 : i == 3 ? WIRE_TERM_MAX + 1 : 1;
+		wbuf_init(&w, buf, sizeof(buf));
+		wire_put_adopted(&w, &a);
+		rbuf_init(&r, buf + WIRE_RECORD_HEAD, w.len - WIRE_RECORD_HEAD);
+		ck_assert(wire_get_adopted(&r, &a) == (i == 0));
+	}
+}
+END_TEST
+
 START_TEST(known_bytes)
 {
 	static const uint8_t	 want[] = {
@@ -652,6 +699,7 @@ main(void)
 	tcase_add_test(tc, acks);
 	tcase_add_test(tc, too_many_gaps);
 	tcase_add_test(tc, sums_and_retell);
+	tcase_add_test(tc, bounds_of_terms);
 	tcase_add_test(tc, known_bytes);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
