@@ -26,6 +26,7 @@
 #define SOCKET		256		/* datagrams that wait for a node that does nothing */
 #define EVENTS		1024
 #define HISTORY		8
+#define LIVES		4096		/* of flows in a run, more or less */
 #define JOBS		8
 #define DATAGRAM	800
 #define BODY_MAX	160
@@ -93,6 +94,7 @@ struct vnode {
 	struct seal_ring *ring;
 	enum node_role	 role;		/* as remembered over a restart */
 	bool		 taking;
+	uint32_t	 term;
 	bool		 forwards;	/* packets come here */
 	bool		 dead;		/* for good */
 	uint64_t	 up_us;		/* down: when it is started again */
@@ -115,7 +117,7 @@ struct vnode {
 	unsigned	 njobs;
 	unsigned	 taken, verified;
 	bool		 expects;	/* a takeover is under way, these have to come: */
-	bool		 expected[SLOTS];
+	uint32_t	 expected[NODES][SLOTS];	/* lives, as held of each node */
 	uint64_t	 since_us;	/* what ended since then need not */
 	unsigned	 sock[SOCKET];	/* packets that came while it was stopped */
 	unsigned	 nsock;
@@ -140,6 +142,8 @@ struct world {
 	unsigned	 loss, dup;
 	uint64_t	 delay_us;
 	uint32_t	 ids, lives;
+	uint64_t	 born_us[LIVES];	/* by number of the life */
+	bool		 over[LIVES];	/* it has ended somewhere, not only with its kernel */
 	bool		 small;		/* there is less room than flows */
 	bool		 mishaps;	/* jobs and dumps may fail */
 	uint64_t	 ring_bytes;	/* of one stream, at most */
@@ -199,5 +203,9 @@ void	 check_always(struct world *w);
 bool	 check_rest(struct world *w);
 /* Does v hold a copy of that slot from node o? */
 bool	 check_holds(const struct vnode *v, unsigned o, unsigned slot);
+/* The life of the flow that v's copy of node o holds, 0: none. */
+uint32_t check_life(const struct vnode *v, unsigned o, unsigned slot);
+/* For the log: what v holds of it. */
+void	 check_say(const struct vnode *v, unsigned o, unsigned slot);
 
 #endif

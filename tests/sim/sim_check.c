@@ -34,6 +34,22 @@ check_holds(const struct vnode *v, unsigned o, unsigned slot)
 	return find(v, recv_table(r), &v->w->v[o].kernel[slot], slot) != FTAB_NIL;
 }
 
+uint32_t
+check_life(const struct vnode *v, unsigned o, unsigned slot)
+{
+	struct node_peer_info	 info;
+	const struct recv	*r = receiver(v, o, &info);
+	uint32_t		 h = find(v, recv_table(r), &v->w->v[o].kernel[slot], slot);
+	const uint8_t		*body;
+	struct flow		 f;
+	size_t			 len;
+
+	if (h == FTAB_NIL)
+		return 0;
+	body = ftab_body(recv_table(r), h, &len);
+	return flow_unpack(body, len, &f) < 0 ? 0 : f.mark >> 8;
+}
+
 void
 check_start(struct vnode *v)
 {
@@ -172,6 +188,19 @@ say_flow(const struct vnode *v, const struct vnode *o, const struct recv *r, uns
 	for (i = 1; i <= k->nold && i <= HISTORY; i++)
 		say_state(v->w, "before", &k->old[(k->nold - i) % HISTORY].s,
 		    k->old[(k->nold - i) % HISTORY].until_us);
+}
+
+void
+check_say(const struct vnode *v, unsigned o, unsigned slot)
+{
+	struct node_peer_info	 info;
+	const struct recv	*r = receiver(v, o, &info);
+	uint32_t		 h = find(v, recv_table(r), &v->w->v[o].kernel[slot], slot);
+
+	say_flow(v, &v->w->v[o], r, slot);
+	if (h != FTAB_NIL)
+		sim_say(v->w, "  flags %x, touched %u; term %d, active %d", ftab_meta(recv_table(r), h)->flags,
+		    ftab_meta(recv_table(r), h)->touched_s, (int)info.term, info.active);
 }
 
 static void

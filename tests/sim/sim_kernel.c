@@ -109,7 +109,7 @@ become(struct vnode *v, unsigned slot, const struct kstate *s)
 	k->nold++;
 	if (vk_passes(s) && (!vk_passes(&k->s) || s->mark >> 8 != k->s.mark >> 8))
 		k->life_us = v->w->now_us;
-	if (k->s.there && !s->there)
+	if (k->s.there && (!s->there || (vk_passes(&k->s) && !vk_passes(s))))
 		k->ended_us = v->w->now_us;
 	k->s = *s;
 	to_flow(slot, s, 0, 0, &f);
@@ -164,7 +164,16 @@ vk_end(struct vnode *v, unsigned slot)
 	if (!v->kernel[slot].s.there)
 		return;
 	emit(v, LOCAL_DESTROY, slot);
+	v->w->over[(v->kernel[slot].s.mark >> 8) % LIVES] = true;
 	become(v, slot, &nothing);
+}
+
+static uint32_t
+new_life(struct world *w)
+{
+	w->born_us[++w->lives % LIVES] = w->now_us;
+	w->over[w->lives % LIVES] = false;
+	return w->lives;
 }
 
 static void
@@ -176,7 +185,7 @@ born(struct vnode *v, unsigned slot)
 
 	memset(&s, 0, sizeof(s));
 	s.there = true;
-	s.mark = ++w->lives << 8 | sim_below(w, 256);
+	s.mark = new_life(w) << 8 | sim_below(w, 256);
 	s.port = slot % 3 == 0 ? 0 : (uint16_t)(5000 + w->lives % 30000);
 	s.tcp_state = is_tcp(slot) ? FLOW_TCP_SYN_SENT : 0;
 	k->id = ++w->ids;
@@ -201,7 +210,7 @@ advance(struct vnode *v, unsigned slot)
 		s.tcp_state++;
 	s.mark = (s.mark & ~0xffu) | ((s.mark + 1) & 0xff);
 	if (!passed)
-		s.mark = ++v->w->lives << 8 | (s.mark & 0xff);
+		s.mark = new_life(v->w) << 8 | (s.mark & 0xff);
 	become(v, slot, &s);
 	k->expires_us = v->w->now_us + lives_us(slot, &k->s);
 	emit(v, LOCAL_UPDATE, slot);

@@ -110,6 +110,8 @@ port_role(void *ctx, enum node_role role, bool done)
 
 	v->role = role;
 	v->taking = role == NODE_ACTIVE && !done;
+	if (v->node != NULL)
+		v->term = node_term(v->node);
 }
 
 static void
@@ -195,6 +197,7 @@ start(struct vnode *v)
 	c.purge_us = PURGE_US;
 	c.role = v->role;
 	c.resume = v->taking;
+	c.term = v->term;
 	c.liberal = true;
 	v->dump = -1;
 	v->empty_us = v->audit_us = w->now_us;
@@ -231,19 +234,22 @@ reboot(struct vnode *v)
 	fill(v->w, v->boot.boot_id, sizeof(v->boot.boot_id));
 	v->role = NODE_STANDBY;
 	v->taking = false;
+	v->term = 0;		/* the runtime directory is gone with the rest */
 	v->forwards = false;
 	v->release_us = 0;
 	v->up_us = v->w->now_us + sim_below(v->w, 1500000) + 1;
 }
 
-/* Has any other node ended that flow since o's began?  Then o's need not be the last word. */
+/* Is that life over, or has any node but o ended a flow of that tuple since it began? */
 static bool
-ended_elsewhere(const struct world *w, const struct vnode *o, unsigned slot)
+ended_elsewhere(const struct world *w, unsigned o, unsigned slot, uint32_t life)
 {
 	unsigned	 i;
 
+	if (w->over[life % LIVES])
+		return true;
 	for (i = 0; i < w->n; i++)
-		if (i != o->i && w->v[i].kernel[slot].ended_us >= o->kernel[slot].life_us)
+		if (i != o && w->v[i].kernel[slot].ended_us >= w->born_us[life % LIVES])
 			return true;
 	return false;
 }
@@ -253,21 +259,23 @@ static void
 expect(struct vnode *v)
 {
 	struct node_peer_info	 info;
-	const struct vnode	*o;
 	unsigned		 i, s;
+	uint32_t		 life;
 
 	v->expects = node_role(v->node) == NODE_STANDBY && !node_taken(v->node)->running && !v->lost;
 	v->since_us = v->empty_us;
 	memset(v->expected, 0, sizeof(v->expected));
 	for (i = 0; i < v->w->n; i++) {
-		o = &v->w->v[i];
 		if (i == v->i)
 			continue;
 		node_peer(v->node, sim_peer(v, i), v->w->now_us, &info);
 		if (info.state != NODE_PEER_LOST)
 			continue;
-		for (s = 0; s < SLOTS; s++)
-			v->expected[s] |= check_holds(v, i, s) && !ended_elsewhere(v->w, o, s);
+		for (s = 0; s < SLOTS; s++) {
+			life = check_life(v, i, s);
+			if (!ended_elsewhere(v->w, i, s, life))
+				v->expected[i][s] = life;
+		}
 	}
 }
 
@@ -276,21 +284,20 @@ check_taken(struct vnode *v)
 {
 	const struct node_taken	*t = node_taken(v->node);
 	unsigned		 s, i;
-	bool			 held;
 
 	if (!v->expects || t->aborted || t->failed > 0 || t->running)
 		return;
 	v->expects = false;
-	for (s = 0; s < SLOTS; s++) {
-		if (!v->expected[s] || v->kernel[s].s.there || v->kernel[s].ended_us >= v->since_us)
-			continue;
-		for (held = false, i = 0; i < v->w->n; i++)
-			held |= i != v->i && check_holds(v, i, s);
-		if (!held)
-			continue;
-		sim_say(v->w, "node %u: slot %u", v->i, s);
-		sim_bad(v->w, "a flow that was held did not come with the takeover");
-	}
+	for (i = 0; i < v->w->n; i++)
+		for (s = 0; s < SLOTS; s++) {
+			if (v->expected[i][s] == 0 || v->kernel[s].s.there ||
+			    v->kernel[s].ended_us >= v->since_us ||
+			    check_life(v, i, s) != v->expected[i][s])
+				continue;
+			sim_say(v->w, "node %u: slot %u", v->i, s);
+			check_say(v, i, s);
+			sim_bad(v->w, "a flow that was held did not come with the takeover");
+		}
 }
 
 static void
