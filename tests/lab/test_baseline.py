@@ -64,7 +64,7 @@ LIVE, DEAD = 60000, 20000
 
 
 def kill_while_flows_end(fw1, fw2):
-    """The active daemon is dead while flows end and others begin; it comes back over a slow link.
+    """The active daemon is dead while flows end and others begin; it comes back over a very slow link.
 
     Returns when a part of the new synchronisation is done; how many flows fw2 had been told before it.
     """
@@ -74,7 +74,7 @@ def kill_while_flows_end(fw1, fw2):
     fw1.stop_ctsyncd(signal.SIGKILL)
     ctgen(fw1, "delete", "-o", LIVE, "-n", DEAD)
     ctgen(fw1, "create", "-k", "udp", "-n", 1000)
-    narrow(fw1, "8mbit")
+    narrow(fw1, "1mbit")
     fw1.start_ctsyncd()
     wait_for(lambda: stats(fw2)["peers"]["fw1"]["flows_applied_total"] > before + 2000, 60,
              "the new synchronisation to be under way")
@@ -87,6 +87,7 @@ def test_active_killed_while_flows_end(pair):
     fw1, fw2 = pair
     before = kill_while_flows_end(fw1, fw2)
     assert count(fw2, "remote", "-p", "tcp") == LIVE + DEAD
+    narrow(fw1, "20mbit")
     seen = []
     began = time.monotonic()
     while not seen or not proven(fw2, began):
@@ -104,9 +105,9 @@ def test_takeover_before_the_new_synchronisation_is_done(pair):
     """The active daemon is back, half of it is told anew, and then its machine dies: nothing is lost."""
     fw1, fw2 = pair
     kill_while_flows_end(fw1, fw2)
+    fw1.kill()
     live = {k: v for k, v in kernel_table(fw1).items() if "proto=6 " in k}
     assert len(live) == LIVE
-    fw1.kill()
     answer = takeover(fw2)
     assert answer["failed"] == 0 and "NOT verified" in answer["basis"]
     taken = kernel_table(fw2)

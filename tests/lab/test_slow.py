@@ -7,21 +7,20 @@ import time
 import pytest
 
 from lab import wait_for
-from tools import (Background, count, ctgen, narrow, peer, proven, same_kernels, stats, wait_proof,
-                   widen)
+from tools import Background, count, ctgen, narrow, peer, same_kernels, stats, wait_proof
 
-ASSURED, SEEN_REPLY = "0xe", "0xa"
+SEEN_REPLY = "0xa"              # and confirmed, not assured
 
 
 def test_narrow_link(pair):
     """50,000 changes/s over 10 Mbit/s: it carries useful data, and they are equal soon after.
 
-    Short-lived flows come and go faster than they can be told; those that matter overtake them.
+    Flows without an answer change faster than can be told; those that matter overtake them.
     """
     fw1, fw2 = pair
     for fw in pair:
-        narrow(fw, "10mbit")
-    # More than the link carries in seconds, and all of it is news again and again.
+        narrow(fw, "1mbit")
+    # More than the link carries in half a minute, and all of it is news again and again.
     ctgen(fw1, "create", "-n", 100000, "-B", SEEN_REPLY)
 
     def change(stop):
@@ -29,25 +28,20 @@ def test_narrow_link(pair):
         while not stop.is_set():
             mark += 1
             ctgen(fw1, "update", "-n", 50000, "-B", SEEN_REPLY, "-m", mark, "-r", 50000)
-        return mark
     changing = Background(change)
     for number in range(5):
         ctgen(fw1, "create", "-o", 200000 + 1000 * number, "-n", 1000)
         wait_for(lambda n=number: count(fw2, "remote", "--assured") >= 1000 * (n + 1), 60,
                  "assured flows to arrive")
         if number == 0:
-            behind = 100000 - (count(fw2, "remote", "-p", "tcp") - 1000)
-            assert behind > 0, "assured flows overtake the others"
-    assert changing.running()
+            assert count(fw2, "remote", "-p", "tcp") < 101000, "assured flows overtake the others"
+            for fw in pair:
+                narrow(fw, "10mbit")
     changing.join()
-    before = stats(fw1)["links"]["ha0"]["tx_bytes_total"]
-    table = same_kernels(fw2)
-    assert len(table) == 105000
-    for fw in pair:
-        widen(fw)
+    assert len(same_kernels(fw2)) == 105000
     sent = stats(fw1)["local"]
     assert sent["frames_resent_total"] <= sent["frames_total"], \
-        f"{before} bytes: most of what was sent had been sent before"
+        "most of what was sent had been sent before"
 
 
 @pytest.mark.parametrize("who", ["active", "standby"])
@@ -70,9 +64,9 @@ def test_standstill(pair, who):
     assert not peer(other)["in_sync"] and not peer(other)["peer_in_sync"]
     moved = time.monotonic()
     stopped.daemon.send_signal(signal.SIGCONT)
-    # The first answer may be of any time after that, but a claim in it has to be of now.
+    # Whatever the first answer says, it does not rest on anything from before.
     told = peer(fw2)
-    assert not told["in_sync"] or proven(fw2, moved)
+    assert not told["in_sync"] or time.monotonic() - told["verified_ms"] / 1000 > moved
     table = same_kernels(fw2)
     assert len(table) == 20000
     assert count(fw2, "remote", "--mark", "6") == 15000
