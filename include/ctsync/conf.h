@@ -116,6 +116,7 @@ struct conf {
 	struct {
 		uint64_t	 event_buffer;	/* bytes */
 		uint32_t	 audit_s;	/* 0: no audit */
+		bool		 reliable_events;	/* NETLINK_BROADCAST_ERROR */
 		bool		 liberal;	/* be liberal about TCP windows until relearned */
 	} kernel;
 	struct {

@@ -300,6 +300,7 @@ kernel_start(struct daemon *d)
 	port = kct_writer_portid(d->writer);
 	memset(&conf, 0, sizeof(conf));
 	conf.rcvbuf_bytes = d->conf->kernel.event_buffer;
+	conf.reliable = d->conf->kernel.reliable_events;
 	conf.ignore = &port;
 	conf.nignore = 1;
 	if ((d->reader = kct_event_open(d->loop, &conf, &event_ops, d, &err)) == NULL) {

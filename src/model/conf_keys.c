@@ -81,6 +81,7 @@ static const struct conf_key	 kernel_keys[] = {
 	    .max = 1023 * M, .def = 64 * M },
 	{ "audit_s", CK_U32, AT(conf, kernel.audit_s), .max = 86400, .def = 300 },
 	{ "liberal", CK_BOOL, AT(conf, kernel.liberal), .def = true },
+	{ "reliable_events", CK_BOOL, AT(conf, kernel.reliable_events), .def = false },
 	{ .name = NULL }
 };
 
