@@ -124,6 +124,7 @@ struct vnode {
 	bool		 cut[LINKS][NODES];	/* what this node sends to that one is lost */
 
 	/* sim_check.c */
+	const struct recv *recv[NODES];
 	uint32_t	 hash[SLOTS];	/* of the keys in its remote tables */
 	struct held	 held[NODES][SLOTS];
 	uint64_t	 seen[NODES];	/* frames of its receivers that were checked */
@@ -201,6 +202,8 @@ void	 check_reboot(struct vnode *v);
 void	 check_always(struct world *w);
 /* Everybody who is alive equal and ready? */
 bool	 check_rest(struct world *w);
+/* For the log: who is not. */
+void	 check_complain(struct world *w);
 /* Does v hold a copy of that slot from node o? */
 bool	 check_holds(const struct vnode *v, unsigned o, unsigned slot);
 /* The life of the flow that v's copy of node o holds, 0: none. */

@@ -4,7 +4,7 @@
  * receivers, a virtual clock, a network that loses, duplicates and reorders,
  * partitions, restarts of either side.  Everything follows from a seed.
  *
- *   sim_feed COUNT [FIRST]
+ *   sim_feed [-x] [-k FILE] COUNT [FIRST]
  *
  * Checked: no comparable digest ever differs; nobody claims to be in sync
  * while a difference is older than the claim; no flow that lived on is swept;
@@ -21,6 +21,7 @@
 #include "ctsync/feed.h"
 #include "ctsync/flow.h"
 #include "ctsync/recv.h"
+#include "seeds.h"
 
 #define KEYS		24
 #define RECEIVERS	3
@@ -534,7 +535,7 @@ run_seed(uint64_t seed, bool verbose)
 		}
 	}
 	if (rc < 0) {
-		printf("seed %llu: %s (receivers %u, loss %u%%, delay %llu us, tombs %u, ring %u)\n",
+		printf("seed %llu: %s (%u receivers, loss %u %%, delay %llu us, tombs %u, ring %u)\n",
 		    (unsigned long long)seed, w.bad ? w.bad : "not equal in time", w.n, w.loss,
 		    (unsigned long long)w.delay_us, w.max_tombs, w.ring);
 		for (p = 0; p < w.n; p++)
@@ -542,6 +543,7 @@ run_seed(uint64_t seed, bool verbose)
 			    recv_state(w.rc[p].r), equal(&w, p), recv_in_sync(w.rc[p].r, w.now_us),
 			    ftab_count(recv_table(w.rc[p].r)), feed_flows(w.feed),
 			    recv_stream(w.rc[p].r));
+		fflush(stdout);
 	} else if (verbose)
 		printf("seed %llu: equal after %d ms\n", (unsigned long long)seed, rc);
 	for (p = 0; p < w.n; p++)
@@ -550,22 +552,25 @@ run_seed(uint64_t seed, bool verbose)
 	return rc;
 }
 
+static int	longest;
+
+static bool
+one_seed(uint64_t seed)
+{
+	int	 rc = run_seed(seed, getenv("SIM_LOG") != NULL);
+
+	if (rc > longest)
+		longest = rc;
+	return rc >= 0;
+}
+
 int
 main(int argc, char **argv)
 {
-	uint64_t	 count = argc > 1 ? strtoull(argv[1], NULL, 10) : 200;
-	uint64_t	 first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1, i;
-	unsigned	 failed = 0;
-	int		 rc, longest = 0;
+	struct seeds	 s;
 
-	for (i = 0; i < count; i++) {
-		rc = run_seed(first + i, count == 1);
-		if (rc < 0)
-			failed++;
-		else if (rc > longest)
-			longest = rc;
-	}
-	printf("%llu seeds, %u failed, longest time to rest %d ms\n", (unsigned long long)count,
-	    failed, longest);
-	return failed == 0 ? 0 : 1;
+	seeds_run(&s, argc, argv, one_seed);
+	printf("%llu seeds of feed and receivers, %llu failed, longest time to rest %d ms\n",
+	    (unsigned long long)s.ran, (unsigned long long)s.failed, longest);
+	return s.failed == 0 ? 0 : 1;
 }

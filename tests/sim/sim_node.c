@@ -6,8 +6,7 @@
  *
  *   sim_node [-x] [-k FILE] COUNT [FIRST]
  *
- * -k: the seeds in FILE first, one a line; -x: stop at the first that fails.
- * With SIM_LOG in the environment it says what happens.
+ * See seeds.h.  With SIM_LOG in the environment it says what happens.
  *
  * Two to five nodes live through traffic, lost events, loss, duplication,
  * delay, partitions (also one-way), crashes and restarts of the daemon, reboots,
@@ -23,6 +22,7 @@
 #include <string.h>
 
 #include "ctsync/log.h"
+#include "seeds.h"
 #include "sim.h"
 
 #define CHAOS_US	3500000u
@@ -377,8 +377,7 @@ mishap(struct world *w, struct vnode *v)
 	} else if (a < 50) {
 		if (!w->small)		/* what is on lease fills a small table for its whole time */
 			reboot(v);
-	}
-	else if (a < 65) {
+	} else if (a < 65) {
 		v->stopped_us = w->now_us + 50000 + sim_below(w, 2500000);
 		sim_say(w, "node %u: does nothing", v->i);
 	} else if (a < 75)
@@ -487,16 +486,34 @@ rest(struct world *w, uint64_t us)
 		step(w, REST_STEP_US);
 }
 
+/* Nobody's table may be full: flows end until there is room everywhere. */
+static void
+make_room(struct world *w)
+{
+	unsigned	 i, s, n, room = SLOTS;
+
+	for (i = 0; i < w->n; i++)
+		if (w->v[i].max_flows < room)
+			room = w->v[i].max_flows;
+	for (i = 0; i < w->n; i++)
+		for (n = 0, s = 0; s < SLOTS; s++)
+			if (w->v[i].kernel[s].s.there && ++n > room * 2 / 3)
+				vk_end(&w->v[i], s);
+}
+
 static bool
 settle(struct world *w)
 {
 	uint64_t	 until_us = w->now_us + (w->small ? SETTLE_SMALL_US : SETTLE_US);
 
 	while (w->now_us < until_us && w->bad == NULL) {
+		if (w->small)
+			make_room(w);		/* takeovers that were under way bring more */
 		rest(w, 20000);
 		if (w->bad == NULL && check_rest(w))
 			return true;
 	}
+	check_complain(w);
 	sim_bad(w, "not equal in time");
 	return false;
 }
@@ -515,21 +532,6 @@ await_taken(struct world *w, struct vnode *v, unsigned before)
 }
 
 /* --- phases ------------------------------------------------------------------------------------ */
-
-/* Nobody's table may be full: flows end until there is room everywhere. */
-static void
-make_room(struct world *w)
-{
-	unsigned	 i, s, n, room = SLOTS;
-
-	for (i = 0; i < w->n; i++)
-		if (w->v[i].max_flows < room)
-			room = w->v[i].max_flows;
-	for (i = 0; i < w->n; i++)
-		for (n = 0, s = 0; s < SLOTS; s++)
-			if (w->v[i].kernel[s].s.there && ++n > room * 2 / 3)
-				vk_end(&w->v[i], s);
-}
 
 /* The end of chaos: the network is whole, all are up, one is active. */
 static struct vnode *
@@ -560,8 +562,6 @@ calm(struct world *w)
 	for (i = 0; i < w->n; i++)
 		if (&w->v[i] != active)
 			release(&w->v[i]);
-	if (w->small)
-		make_room(w);
 	return active;
 }
 
@@ -589,6 +589,18 @@ proven(const struct vnode *b, const struct vnode *a)
 
 	node_peer(b->node, sim_peer(b, a->i), b->w->now_us, &info);
 	return info.in_sync && info.verified_ms < 300;
+}
+
+/* Has any flow of v's kernel ended since then? */
+static bool
+ended_since(const struct vnode *v, uint64_t since_us)
+{
+	unsigned	 s;
+
+	for (s = 0; s < SLOTS; s++)
+		if (v->kernel[s].ended_us >= since_us)
+			return true;
+	return false;
 }
 
 /* What the kernel of the new active has to hold, and what not. */
@@ -672,7 +684,8 @@ fail_over(struct world *w, struct vnode *a)
 	take_over(b);
 	if (!await_taken(w, b, before))
 		return;
-	if (node_taken(b->node)->created != 0 || node_taken(b->node)->failed != 0)
+	if (node_taken(b->node)->failed != 0 ||
+	    (node_taken(b->node)->created != 0 && !ended_since(b, since_us)))
 		sim_bad(w, "a second takeover was not the same as none");
 	else
 		settle(w);
@@ -744,62 +757,14 @@ run_seed(uint64_t seed)
 	return w.bad == NULL;
 }
 
-/* --- seeds ---------------------------------------------------------------------------------------- */
-
-struct tally {
-	uint64_t	 ran, failed;
-	bool		 stop_at_once;
-};
-
-static bool
-go_on(struct tally *t, uint64_t seed)
-{
-	t->ran++;
-	t->failed += !run_seed(seed);
-	return t->failed == 0 || !t->stop_at_once;
-}
-
-/* The seeds of a file, one a line; what is no number is a comment. */
-static bool
-run_kept(struct tally *t, const char *file)
-{
-	FILE			*f = fopen(file, "r");
-	char			 line[256];
-	unsigned long long	 seed;
-	bool			 more = true;
-
-	if (f == NULL) {
-		perror(file);
-		exit(2);
-	}
-	while (more && fgets(line, sizeof(line), f) != NULL)
-		if (sscanf(line, "%llu", &seed) == 1)
-			more = go_on(t, seed);
-	fclose(f);
-	return more;
-}
-
 int
 main(int argc, char **argv)
 {
-	const char	*kept = NULL;
-	struct tally	 t = { 0, 0, false };
-	uint64_t	 count, first, i;
-	int		 a = 1;
+	struct seeds	 s;
 
-	for (; a < argc && argv[a][0] == '-'; a++) {
-		if (strcmp(argv[a], "-x") == 0)
-			t.stop_at_once = true;
-		else if (strcmp(argv[a], "-k") == 0 && a + 1 < argc)
-			kept = argv[++a];
-	}
-	count = a < argc ? strtoull(argv[a], NULL, 10) : 50;
-	first = a + 1 < argc ? strtoull(argv[a + 1], NULL, 10) : 1;
 	log_init(getenv("SIM_LOG") != NULL ? LOG_DEBUG : LOG_CRIT);
-	if (kept == NULL || run_kept(&t, kept))
-		for (i = 0; i < count && go_on(&t, first + i); i++)
-			;
-	printf("%llu seeds of whole nodes, %llu failed\n", (unsigned long long)t.ran,
-	    (unsigned long long)t.failed);
-	return t.failed == 0 ? 0 : 1;
+	seeds_run(&s, argc, argv, run_seed);
+	printf("%llu seeds of whole nodes, %llu failed\n", (unsigned long long)s.ran,
+	    (unsigned long long)s.failed);
+	return s.failed == 0 ? 0 : 1;
 }
