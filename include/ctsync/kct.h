@@ -84,7 +84,7 @@ void		 kct_event_close(struct kct_reader *r);
  */
 void		 kct_event_poke(struct kct_reader *r);
 /*
- * Read until nothing is left, at most some thousand events: true if every event
+ * Read until nothing is left, at most a thousand events: true if every event
  * that happened before the call has been handed over.  False: there is more,
  * call again when others have had their turn.  Calls callbacks.
  */
@@ -108,8 +108,8 @@ const struct kct_event_stats *kct_event_stats(const struct kct_reader *r);
 struct kct_dump_conf {
 	struct kct_dump_filter	 filter;
 	/*
-	 * Pause in ms between reads of some hundred entries, for an audit that
-	 * nobody waits for; 0: as fast as the loop allows.
+	 * Pause in ms between reads of about 600 entries, for an audit that nobody
+	 * waits for; 0: as fast as the loop allows.
 	 */
 	uint32_t		 pace_ms;
 };
@@ -131,6 +131,11 @@ struct kct_dump_ops {
 	bool	(*ready)(void *ctx);
 	/* n >= 1 flows as they were when the kernel came by. */
 	void	(*flows)(void *ctx, const struct flow *f, size_t n);
+	/*
+	 * Entries have been handed over, and the kernel is read on: what comes
+	 * before the next call was read after the last but one.  NULL is fine.
+	 */
+	void	(*taken)(void *ctx);
 	/* The end: rc is 0 or -errno.  kct_dump_free() may be called from here. */
 	void	(*done)(void *ctx, int rc, const struct kct_dump_result *res);
 };
@@ -138,7 +143,7 @@ struct kct_dump_ops {
 struct kct_dump;
 
 /*
- * Start a dump.  What it does not show need not be gone: entries come and go
+ * Start a dump; a thread of its own reads.  What it does not show need not be gone: entries come and go
  * while it runs.  The dump, or NULL and -errno in *err.
  */
 struct kct_dump	*kct_dump_start(struct ev_loop *loop, const struct kct_dump_conf *conf,

@@ -80,11 +80,15 @@ void		 local_dump_begin(struct local *l);
 /* Does somebody wait for the dump that was begun last? */
 bool		 local_dump_fast(const struct local *l);
 /*
- * What the kernel has shown since local_dump_entry() was called last is about to
- * follow, some 200 entries at most: is there room for it now?  Asked before the
- * events that are older than it are handed over.
+ * Is there room for more entries, some 900 at most?  Asked before the events
+ * that are older than they are handed over.
  */
-bool		 local_dump_ready(struct local *l);
+bool		 local_dump_ready(const struct local *l);
+/*
+ * Entries have been handed over, and the kernel is read on.  What comes before
+ * the next call was read after the last but one.
+ */
+void		 local_dump_taken(struct local *l);
 void		 local_dump_entry(struct local *l, const struct flow *f, uint64_t now_us);
 void		 local_dump_end(struct local *l, int err, uint64_t now_us);
 

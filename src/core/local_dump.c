@@ -23,7 +23,7 @@
 
 #define CONFIRM_BATCH	512u		/* GETs a job */
 #define CONFIRM_LOOK	8192u		/* entries looked at in one call */
-#define DUMP_ROOM	256u		/* checks that one delivery of a dump may need */
+#define DUMP_ROOM	900u		/* checks that one delivery of a dump may need */
 #define RETRY_US	1000000u	/* after a dump that failed; doubles */
 #define RETRY_MAX_US	30000000u
 #define VERIFY_TRIES	3u		/* verifications begun anew because events were lost */
@@ -111,27 +111,20 @@ submit_checks(struct local *l)
 
 /* --- dumps ------------------------------------------------------------------------- */
 
-/*
- * What a dump shows was read after the hand-over before the last one.  Ends of
- * which we knew by then are older.
- */
-static void
-shift_ended(struct local *l)
+bool
+local_dump_ready(const struct local *l)
+{
+	if (l->check != NULL)
+		return l->check->n + DUMP_ROOM <= KJOB_ITEMS_MAX;
+	return !l->asks[0] || !l->asks[1] || !l->asks[2];
+}
+
+void
+local_dump_taken(struct local *l)
 {
 	u64set_clear(&l->ended[1]);
 	l->ended[1] = l->ended[0];
 	memset(&l->ended[0], 0, sizeof(l->ended[0]));
-}
-
-bool
-local_dump_ready(struct local *l)
-{
-	if (l->handed_over)
-		shift_ended(l);
-	l->handed_over = false;
-	if (l->check != NULL)
-		return l->check->n + DUMP_ROOM <= KJOB_ITEMS_MAX;
-	return !l->asks[0] || !l->asks[1] || !l->asks[2];
 }
 
 void
@@ -171,7 +164,6 @@ local_dump_begin(struct local *l)
 	l->dump_refused = false;
 	l->confirming = false;
 	l->gen++;
-	l->handed_over = false;
 	u64set_clear(&l->ended[0]);
 	u64set_clear(&l->ended[1]);
 }
@@ -309,7 +301,6 @@ local_dump_entry(struct local *l, const struct flow *f, uint64_t now_us)
 	struct local_key	 k;
 	uint32_t		 h;
 
-	l->handed_over = true;
 	if (f->status & FLOW_S_DYING)
 		return;			/* its end has been told already */
 	local_make_key(l, f, &k);

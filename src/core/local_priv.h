@@ -79,9 +79,7 @@ struct local {
 	uint64_t			 asked_us;	/* the same of those that were asked for */
 	bool				 asking;	/* a GET job for them is under way */
 	struct u64set			 ended_asking;	/* since that job was submitted */
-	/* Since the last hand-over of a dump, and between the two before. */
-	struct u64set			 ended[2];
-	bool				 handed_over;
+	struct u64set			 ended[2];	/* since local_dump_taken(), and before */
 	struct u64set			 ended_adopting;	/* since the adoption began */
 	struct held			 held;
 

@@ -11,7 +11,7 @@
 #include "daemon.h"
 
 #define LOST_ADDRESS_MS	10000
-#define AUDIT_PACE_MS	5		/* about 150 entries each */
+#define AUDIT_PACE_MS	20		/* about 600 entries each */
 #define RESULTS		2u		/* jobs whose results are handed over in one turn of the loop */
 #define NEVER_US	0xfffffffeu
 
@@ -101,6 +101,14 @@ on_dump_ready(void *ctx)
 }
 
 static void
+on_dump_taken(void *ctx)
+{
+	struct daemon	*d = ctx;
+
+	local_dump_taken(node_local(d->node));
+}
+
+static void
 on_dump_flows(void *ctx, const struct flow *f, size_t n)
 {
 	struct daemon	*d = ctx;
@@ -128,7 +136,7 @@ on_dump_done(void *ctx, int rc, const struct kct_dump_result *res)
 }
 
 static const struct kct_dump_ops	dump_ops = {
-	on_dump_ready, on_dump_flows, on_dump_done
+	on_dump_ready, on_dump_flows, on_dump_taken, on_dump_done
 };
 
 void

@@ -28,7 +28,7 @@
  * two, so that the heads of the messages fall into different cache sets.
  */
 #define SLOT		1600
-#define DRAIN_BATCHES	64		/* system calls of a drain: some milliseconds */
+#define DRAIN_BATCHES	16		/* system calls of a drain: a millisecond or two */
 #define CONFIRM_NS	4000000u	/* how stale "last seen empty" may get */
 /*
  * Waking up costs more than an event.  When events come so often that we would
