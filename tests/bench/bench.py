@@ -21,7 +21,7 @@ import time
 
 import benchlab
 import recover
-from benchlab import BenchError, Lab, RUNNERS
+from benchlab import BenchError, Lab, RUNNERS, wait_idle
 
 OURS, THEIRS, FLOOR = "ctsyncd", "conntrackd", "floor"
 STALL_S = 15        # no progress for so long: it will not become complete
@@ -140,17 +140,6 @@ class Meter:
         d = [b - a for a, b in zip(self.start, self.read())]
         return (d[0] * 1e6 / flows, d[1] * 1e6 / flows,
                 d[2] / flows, d[3] / flows)
-
-
-def wait_idle(*daemons, limit=60):
-    """Wait until the daemons have used next to no CPU for 0.4 s."""
-    deadline = time.monotonic() + limit
-    calm = 0
-    while calm < 4 and time.monotonic() < deadline:
-        before = sum(d.cpu() for d in daemons)
-        time.sleep(0.1)
-        calm = calm + 1 if sum(d.cpu() for d in daemons) - before < 0.003 else 0
-    return calm >= 4
 
 
 def wait_complete(standby, flows, step=0.1):
@@ -359,7 +348,7 @@ class Bench:
         try:
             func(*args)
             say("  %s: %.0f s" % (what, time.monotonic() - begin))
-        except (BenchError, subprocess.TimeoutExpired, OSError, KeyError,
+        except (BenchError, subprocess.SubprocessError, OSError, KeyError,
                 ValueError) as e:
             self.res.note("%s failed: %s" % (what, e))
             self.res.add("failures", what.split()[0], 1)
@@ -421,15 +410,23 @@ def number(v):
     return "%.1f" % v if abs(v) >= 100 else "%.2f" % v
 
 
+def spread(res, metric):
+    """Least and greatest of our rounds, if there were several."""
+    values = res.samples[metric].get(OURS, [])
+    if len(values) < 2 or min(values) == max(values):
+        return ""
+    return "%s to %s" % (number(min(values)), number(max(values)))
+
+
 def ratio(a, b):
     return "-" if a is None or not b else "%.2f" % (a / b)
 
 
 def report(res):
     """Print the table; returns (rows for JSON, number of misses)."""
-    fmt = "%-40s %-9s %10s %10s %8s %7s %7s  %-16s %s"
+    fmt = "%-40s %-9s %10s %10s %8s %7s %7s  %-16s %-4s  %s"
     print(fmt % ("", "unit", OURS, THEIRS, FLOOR, "/theirs", "/floor",
-                 "target", ""))
+                 "target", "", "our rounds"))
     rows, misses = [], 0
     for metric, title, unit, kind, limit in metric_table():
         if metric not in res.samples:
@@ -438,7 +435,8 @@ def report(res):
         target, judged = verdict(res, metric, kind, limit)
         misses += judged == "FAIL"
         print((fmt % (title, unit, number(o), number(t), number(f),
-                      ratio(o, t), ratio(o, f), target, judged)).rstrip())
+                      ratio(o, t), ratio(o, f), target, judged,
+                      spread(res, metric))).rstrip())
         rows.append({"metric": metric, "title": title, "unit": unit,
                      OURS: o, THEIRS: t, FLOOR: f, "target": target,
                      "verdict": judged})

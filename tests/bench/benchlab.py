@@ -14,6 +14,8 @@ import json
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import time
 
@@ -89,6 +91,17 @@ def wait_quiet(limit=30):
         if time.monotonic() > deadline:
             return False
     return True
+
+
+def wait_idle(*daemons, limit=60):
+    """Wait until the daemons have used next to no CPU for 0.4 s."""
+    deadline = time.monotonic() + limit
+    calm = 0
+    while calm < 4 and time.monotonic() < deadline:
+        before = sum(d.cpu() for d in daemons)
+        time.sleep(0.1)
+        calm = calm + 1 if sum(d.cpu() for d in daemons) - before < 0.003 else 0
+    return calm >= 4
 
 
 def die_with_parent():
@@ -317,7 +330,7 @@ class Daemon:
             try:
                 if self.alive():
                     return
-            except (BenchError, KeyError, ValueError):
+            except (BenchError, OSError, KeyError, ValueError):
                 pass
             if time.monotonic() > deadline:
                 raise BenchError("%s does not answer: %s" % (
@@ -458,6 +471,10 @@ General {
     def command(self):
         return ["conntrackd", "-C", self.conf]
 
+    def kill(self):
+        super().kill()
+        os.unlink(os.path.join(self.dir, "lock"))   # it would not start again
+
     def ask(self, *args):
         return sh("conntrackd", "-C", self.conf, *args, timeout=60)
 
@@ -523,8 +540,21 @@ limits = { flows = 4000000; };
         return [os.path.join(self.bindir, "ctsync"), "-s",
                 os.path.join(self.dir, "ctl"), *args]
 
+    def ask(self, cmd):
+        """The RESULT of a request (doc/control.md), without a process."""
+        request = json.dumps({"proto": 1, "cmd": cmd}).encode()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+            s.settimeout(60)
+            s.connect(os.path.join(self.dir, "ctl"))
+            s.sendall(struct.pack(">IB", len(request), 1) + request)
+            with s.makefile("rb") as f:
+                head = f.read(5)
+                if len(head) < 5:
+                    raise BenchError("%s: no answer" % cmd)
+                return json.loads(f.read(struct.unpack(">I", head[:4])[0]))
+
     def status(self):
-        return json.loads(sh(*self.ctsync("--json", "status"), timeout=60))
+        return self.ask("status")
 
     def alive(self):
         return self.status()["node"] == "fw-" + self.key
@@ -532,7 +562,14 @@ limits = { flows = 4000000; };
     def proof_age(self):
         """Seconds since when its copy of the peer is known to be equal; None."""
         peer = self.status()["peers"][0]
-        return peer["verified_ms"] / 1000 if peer["in_sync"] else None
+        return (peer["verified_ms"] + 1) / 1000 if peer["in_sync"] else None
+
+    def received(self):
+        """Bytes that came over the link."""
+        return self.status()["links"][0]["rx_bytes"]
+
+    def overruns(self):
+        return self.status()["kernel"]["overruns"]
 
     def progress(self):
         st = self.status()

@@ -460,17 +460,20 @@ static json_t *
 timed_pass(struct writer *w, const struct ctg_opts *o, const char *op,
     put_fn put, uint64_t *failed)
 {
-	uint64_t wall, cpu;
+	uint64_t began, wall, cpu;
+	json_t *obj;
 
 	w->sent = w->failed = 0;
 	memset(w->errors, 0, sizeof(w->errors));
-	wall = ctg_now_ns();
+	began = ctg_now_ns();
 	cpu = ctg_cpu_ns();
 	run_range(w, o, put, o->start, o->count);
-	wall = ctg_now_ns() - wall;
+	wall = ctg_now_ns() - began;
 	cpu = ctg_cpu_ns() - cpu;
 	*failed += w->failed;
-	return result_json(w, o, op, wall, cpu);
+	obj = result_json(w, o, op, wall, cpu);
+	json_object_set_new(obj, "began_ns", json_integer((json_int_t)began));
+	return obj;
 }
 
 static int
