@@ -243,7 +243,7 @@ drop_entry(struct feed *f, uint32_t h)
 	list_remove(f, h);
 	hold_remove(f, h);
 	if (e->flags & FE_STREAMED) {
-		fmend_account(f, h, 0 - m->digest);
+		fmend_account(f, h, 0 - m->digest, -1);
 		f->digest.sum -= m->digest;
 		f->digest.flows--;
 	}
@@ -292,12 +292,12 @@ feed_collect_tombs(struct feed *f)
 /* --- changes ---------------------------------------------------------------- */
 
 static int
-insert(struct feed *f, uint32_t hash, const uint8_t *body, size_t len, uint32_t *h)
+insert(struct feed *f, uint32_t hash, const uint8_t *body, size_t len, unsigned lane, uint32_t *h)
 {
 	int	 rc;
 
 	rc = ftab_insert(f->tab, hash, body, len, h);
-	if (rc == -ENOSPC && f->ntombs > 0) {
+	if (rc == -ENOSPC && f->ntombs > 0 && lane != FEED_HOLD) {
 		/* rather a full synchronisation later than a flow that is not replicated */
 		f->stats.forced_tombs++;
 		tomb_give_up(f, f->tomb_head);
@@ -358,7 +358,7 @@ feed_put(struct feed *f, uint32_t hash, const uint8_t *body, size_t len, uint32_
 	*hp = ftab_find(f->tab, hash, body, klen);
 	if (*hp != FTAB_NIL)
 		return feed_put_at(f, *hp, body, len, timeout_s, lane, now_us);
-	if ((rc = insert(f, hash, body, len, hp)) < 0)
+	if ((rc = insert(f, hash, body, len, lane, hp)) < 0)
 		return rc;
 	f->live_flows++;
 	ftab_meta(f->tab, *hp)->timeout_s = timeout_s;
@@ -434,7 +434,7 @@ feed_mark_emitted(struct feed *f, uint32_t h, bool shared)
 	if (!shared)
 		return;
 	if (e->flags & FE_STREAMED) {
-		fmend_account(f, h, 0 - m->digest);
+		fmend_account(f, h, 0 - m->digest, -1);
 		f->digest.sum -= m->digest;
 		f->digest.flows--;
 		e->flags &= (uint8_t)~FE_STREAMED;
@@ -444,7 +444,7 @@ feed_mark_emitted(struct feed *f, uint32_t h, bool shared)
 		return;
 	body = ftab_body(f->tab, h, &len);
 	m->digest = siphash13(&f->conf.digest_key, body, len);
-	fmend_account(f, h, m->digest);
+	fmend_account(f, h, m->digest, 1);
 	f->digest.sum += m->digest;
 	f->digest.flows++;
 	e->flags |= FE_STREAMED;

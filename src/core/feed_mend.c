@@ -26,12 +26,14 @@ bucket_of(const struct feed *f, uint32_t h)
 }
 
 void
-fmend_account(struct feed *f, uint32_t h, uint64_t change)
+fmend_account(struct feed *f, uint32_t h, uint64_t change, int flows)
 {
 	struct fmend	*m = &f->mend;
 
-	if (m->phase == FMEND_SNAP || (m->phase == FMEND_COUNTING && h <= m->h))
-		m->sums[bucket_of(f, h)] += change;
+	if (m->phase != FMEND_SNAP && (m->phase != FMEND_COUNTING || h > m->h))
+		return;
+	m->sums[bucket_of(f, h)] += change;
+	m->flows += (uint32_t)flows;
 }
 
 void
@@ -50,7 +52,7 @@ admit(struct feed *f, unsigned peer, const struct wire_check *c)
 	if (p->cur == NULL || p->cur != f->main || p->cur->id != c->stream ||
 	    c->nonce <= p->mend_nonce)
 		return false;
-	if (f->mend.phase != FMEND_NONE && f->mend.peer != peer)
+	if (f->mend.phase != FMEND_NONE)
 		return false;
 	p->mend_nonce = c->nonce;
 	f->mend.peer = peer;
@@ -64,14 +66,16 @@ feed_check(struct feed *f, unsigned peer, const struct wire_check *c)
 	if (!admit(f, peer, c))
 		return;
 	f->mend.phase = FMEND_COUNTING;
+	f->mend.flows = 0;
 	memset(f->mend.sums, 0, sizeof(f->mend.sums));
 }
 
 void
 feed_mend(struct feed *f, unsigned peer, const struct wire_mend *m)
 {
-	if (!admit(f, peer, &m->of))
+	if (!f->peers[peer].may_mend || !admit(f, peer, &m->of))
 		return;
+	f->peers[peer].may_mend = false;
 	f->mend.phase = FMEND_FINDING;
 	f->mend.begun = f->mend.walked = false;
 	f->mend.nfound = 0;
@@ -98,7 +102,7 @@ count_some(struct feed *f)
 			return false;
 		}
 		if (fent(f, m->h)->flags & FE_STREAMED)
-			m->sums[bucket_of(f, m->h)] += ftab_meta(f->tab, m->h)->digest;
+			fmend_account(f, m->h, ftab_meta(f->tab, m->h)->digest, 1);
 	}
 	return true;
 }
@@ -166,10 +170,15 @@ void
 fmend_put_snap(struct feed *f, struct wbuf *w)
 {
 	struct wire_snap	 s = of_whom(f);
+	unsigned		 b;
 
 	if (f->mend.phase != FMEND_SNAP)
 		return;
 	wire_put_snap(w, &s);
+	/* what counts in the table is what was told, whatever the running sum says */
+	for (b = 0, f->digest.sum = 0; b < WIRE_BUCKETS; b++)
+		f->digest.sum += f->mend.sums[b];
+	f->digest.flows = f->mend.flows;
 	f->mend.phase = FMEND_SUMS;
 	f->mend.next = 0;
 	f->stats.checks++;
@@ -194,8 +203,10 @@ put_sums(struct feed *f, struct wbuf *w)
 	memcpy(s.sum, m->sums + m->next, n * sizeof(s.sum[0]));
 	wire_put_sums(w, &s);
 	m->next += (unsigned)n;
-	if (m->next == WIRE_BUCKETS)
-		m->phase = FMEND_NONE;
+	if (m->next < WIRE_BUCKETS)
+		return;
+	m->phase = FMEND_NONE;
+	f->peers[m->peer].may_mend = true;	/* once */
 }
 
 /*

@@ -39,6 +39,14 @@ struct frame {
 	struct wire_pos	 live, t;	/* positions of the receiver after it */
 };
 
+/* How long frames take to a peer. */
+struct pace {
+	uint64_t	 seq;		/* last frame that was measured */
+	uint32_t	 rtt_us;	/* smoothed, 0: not known */
+	uint32_t	 least_us[2];	/* the least of this window of time and of the one before, 0: none */
+	uint64_t	 least_at_us;	/* when this one began */
+};
+
 struct stream {
 	uint32_t	 id;
 	uint32_t	 peers;		/* set */
@@ -49,9 +57,7 @@ struct stream {
 	uint64_t	 blocked_us;	/* since when the window is full now and again, 0 if it is not */
 	uint64_t	 full_us;	/* when it was last seen full */
 	uint32_t	 window;	/* frames in flight at most */
-	uint32_t	 rtt_us;	/* smoothed time of transfer, 0: not known */
-	uint32_t	 least_us[2];	/* the least of this window of time and of the one before */
-	uint64_t	 least_at_us;	/* when this one began */
+	struct pace	 pace[FEED_PEERS_MAX];
 	uint64_t	 shrunk_us;	/* when the window was last made smaller */
 	uint32_t	 rto_us;
 	uint64_t	 built_us;	/* last frame */
@@ -71,6 +77,7 @@ struct fpeer {
 	struct stream	*tail;		/* private one whose last frames are not acknowledged */
 	uint64_t	 nonce;		/* of the last request that was granted */
 	uint64_t	 mend_nonce;	/* of the last CHECK or MEND that was taken */
+	bool		 may_mend;	/* it was told the sums and has not asked for flows since */
 	bool		 known;		/* may come back: t holds */
 	struct wire_pos	 t;		/* tombstones up to here were applied */
 	struct wire_pos	 live;
@@ -113,6 +120,7 @@ struct fmend {
 	unsigned	 nfound;
 	uint32_t	 found[FMEND_FOUND];
 	uint64_t	 sums[WIRE_BUCKETS];
+	uint32_t	 flows;		/* in them */
 	uint8_t		 map[WIRE_BUCKET_MAP];
 };
 
@@ -172,8 +180,8 @@ uint64_t feed_tombs_needed(const struct feed *f, unsigned lane);
 bool	feed_put_record(const struct feed *f, struct wbuf *w, uint32_t h);
 
 /* feed_mend.c */
-/* The hash of h came into the digest or, negative, leaves it. */
-void	fmend_account(struct feed *f, uint32_t h, uint64_t change);
+/* The hash of h came into the digest (flows: 1) or leaves it (-1). */
+void	fmend_account(struct feed *f, uint32_t h, uint64_t change, int flows);
 /* The peer has left its stream. */
 void	fmend_leave(struct feed *f, unsigned peer);
 /* A bounded piece of the walks; true if there is more to do at once. */

@@ -97,23 +97,25 @@ window_max(const struct feed *f)
 }
 
 static uint32_t
-least_transfer_us(const struct stream *s)
+least_transfer_us(const struct pace *p)
 {
-	return s->least_us[0] < s->least_us[1] ? s->least_us[0] : s->least_us[1];
+	return p->least_us[1] != 0 && p->least_us[1] < p->least_us[0] ? p->least_us[1] :
+	    p->least_us[0];
 }
 
 /* A frame that was sent once has been acknowledged after us. */
 static void
-note_transfer(struct stream *s, uint32_t us, uint64_t now_us)
+note_transfer(struct pace *p, uint32_t us, uint64_t now_us)
 {
-	if (now_us - s->least_at_us >= LEAST_WINDOW_US) {
-		s->least_at_us = now_us;
-		s->least_us[1] = s->least_us[0];
-		s->least_us[0] = us;
+	us = us > 0 ? us : 1;
+	if (p->least_us[0] == 0 || now_us - p->least_at_us >= LEAST_WINDOW_US) {
+		p->least_at_us = now_us;
+		p->least_us[1] = p->least_us[0];
+		p->least_us[0] = us;
 	}
-	if (us < s->least_us[0])
-		s->least_us[0] = us;
-	s->rtt_us = s->rtt_us == 0 ? us : (uint32_t)(((uint64_t)s->rtt_us * 7 + us) / 8);
+	if (us < p->least_us[0])
+		p->least_us[0] = us;
+	p->rtt_us = p->rtt_us == 0 ? us : (uint32_t)(((uint64_t)p->rtt_us * 7 + us) / 8);
 }
 
 /*
@@ -121,29 +123,29 @@ note_transfer(struct stream *s, uint32_t us, uint64_t now_us)
  * is late, what is lost is simply sent again.
  */
 static void
-adjust_window(const struct feed *f, struct stream *s, uint32_t us, uint64_t acked,
-    uint64_t now_us)
+adjust_window(const struct feed *f, struct stream *s, struct pace *p, uint32_t us,
+    uint64_t acked, uint64_t now_us)
 {
 	uint32_t	 min = window_max(f) < FEED_WINDOW_MIN ? window_max(f) : FEED_WINDOW_MIN;
 
-	note_transfer(s, us, now_us);
-	if (us - least_transfer_us(s) <= QUEUE_US) {
+	note_transfer(p, us, now_us);
+	if (us <= least_transfer_us(p) + QUEUE_US) {
 		s->window = s->window + acked < window_max(f) ? s->window + (uint32_t)acked :
 		    window_max(f);
 		return;
 	}
-	if (now_us - s->shrunk_us < s->rtt_us)
+	if (now_us - s->shrunk_us < p->rtt_us)
 		return;
 	s->shrunk_us = now_us;
 	s->window = s->window - s->window / 8 > min ? s->window - s->window / 8 : min;
 }
 
 static uint64_t
-resend_guard_us(const struct stream *s)
+resend_guard_us(const struct pace *p)
 {
-	if (s->rtt_us < RESEND_GUARD_US)
+	if (p->rtt_us < RESEND_GUARD_US)
 		return RESEND_GUARD_US;
-	return s->rtt_us < RESEND_GUARD_MAX_US ? s->rtt_us : RESEND_GUARD_MAX_US;
+	return p->rtt_us < RESEND_GUARD_MAX_US ? p->rtt_us : RESEND_GUARD_MAX_US;
 }
 
 /* --- streams --------------------------------------------------------------- */
@@ -183,7 +185,6 @@ stream_new(struct feed *f)
 	s->id = ++f->stream_ids;
 	s->rto_us = RTO_MIN_US;
 	s->window = window_max(f) < FEED_WINDOW_MIN ? window_max(f) : FEED_WINDOW_MIN;
-	s->least_us[0] = s->least_us[1] = UINT32_MAX;
 	f->streams[f->nstreams++] = s;
 	return s;
 }
@@ -540,6 +541,8 @@ maybe_join(struct feed *f, struct stream *s, struct wbuf *w)
 		if (s->peers & 1u << p) {
 			m->peers |= 1u << p;
 			m->acked[p] = m->seq;
+			m->pace[p] = s->pace[p];
+			m->pace[p].seq = m->seq;
 			f->peers[p].cur = m;
 			f->peers[p].tail = s;
 		}
@@ -698,7 +701,7 @@ fill_gaps(struct feed *f, struct stream *s, unsigned peer, const struct wire_ack
 			seq = a->seq + a->gaps[i].first + n;
 			if (seq <= s->acked[peer] || seq > s->seq)
 				break;
-			if (now_us - frame_at(f, s, seq)->sent_us < resend_guard_us(s))
+			if (now_us - frame_at(f, s, seq)->sent_us < resend_guard_us(&s->pace[peer]))
 				continue;
 			resend(f, s, peer, seq, now_us);
 			burst++;
@@ -714,12 +717,19 @@ last_received(const struct wire_ack *a)
 	return a->ngaps == 0 || a->ngaps == WIRE_GAPS_MAX ? a->seq : a->seq + g->first + g->count;
 }
 
+/* Twice what the slowest one needs. */
 static uint32_t
 rto_us(const struct stream *s)
 {
-	if (s->rtt_us * 2u < RTO_MIN_US)
+	uint32_t	 rtt = 0;
+	unsigned	 p;
+
+	for (p = 0; p < FEED_PEERS_MAX; p++)
+		if ((s->peers & 1u << p) && s->pace[p].rtt_us > rtt)
+			rtt = s->pace[p].rtt_us;
+	if (rtt * 2u < RTO_MIN_US)
 		return RTO_MIN_US;
-	return s->rtt_us < RTO_MAX_US / 2 ? s->rtt_us * 2 : RTO_MAX_US;
+	return rtt < RTO_MAX_US / 2 ? rtt * 2 : RTO_MAX_US;
 }
 
 static void
@@ -732,9 +742,12 @@ acknowledge(struct feed *f, struct stream *s, unsigned peer, const struct wire_a
 
 	if (a->seq > s->seq)
 		return;
-	if (last > before && last <= s->seq && !frame_at(f, s, last)->again)
-		adjust_window(f, s, (uint32_t)(now_us - frame_at(f, s, last)->sent_us),
+	if (last > before && last > s->pace[peer].seq && last <= s->seq &&
+	    !frame_at(f, s, last)->again)
+		adjust_window(f, s, &s->pace[peer], (uint32_t)(now_us - frame_at(f, s, last)->sent_us),
 		    last - before, now_us);
+	if (last > s->pace[peer].seq && last <= s->seq)
+		s->pace[peer].seq = last;
 	if (a->seq > before) {
 		fr = frame_at(f, s, a->seq);
 		s->acked[peer] = a->seq;
@@ -905,7 +918,7 @@ run_stream(struct feed *f, struct stream *s, uint64_t now_us, unsigned *budget, 
 bool
 feed_run(struct feed *f, uint64_t now_us, unsigned max_frames, bool flush)
 {
-	bool		 more = fmend_run(f);
+	bool		 more = false;
 	unsigned	 i;
 
 	feed_release(f, now_us, false);
@@ -921,7 +934,7 @@ feed_run(struct feed *f, uint64_t now_us, unsigned max_frames, bool flush)
 			more |= run_stream(f, f->streams[i], now_us, &max_frames, flush);
 	if (f->main != NULL)
 		more |= run_stream(f, f->main, now_us, &max_frames, flush);
-	return more;
+	return fmend_run(f) || more;
 }
 
 void

@@ -67,12 +67,13 @@ touch(struct local *l, uint32_t h, uint64_t now_us)
 	m->touched_s = (uint32_t)(now_us / 1000000);
 }
 
+/* What a dump, a GET or an adoption tells of may be older than its peers' copies: it is told at once. */
 static unsigned
-lane_of(const struct flow *f)
+lane_of(const struct local *l, const struct flow *f)
 {
 	if (f->status & FLOW_S_ASSURED)
 		return 0;
-	return f->status & FLOW_S_SEEN_REPLY ? 1 : FEED_HOLD;
+	return (f->status & FLOW_S_SEEN_REPLY) || !l->in_event ? 1 : FEED_HOLD;
 }
 
 static uint64_t
@@ -199,9 +200,10 @@ local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow 
 		return;
 	}
 	if (h != FTAB_NIL)
-		rc = feed_put_at(l->feed, h, body, len, f->timeout_s, lane_of(f), now_us);
+		rc = feed_put_at(l->feed, h, body, len, f->timeout_s, lane_of(l, f), now_us);
 	else
-		rc = feed_put(l->feed, k->hash, body, len, f->timeout_s, lane_of(f), now_us, &h);
+		rc = feed_put(l->feed, k->hash, body, len, f->timeout_s, lane_of(l, f), now_us,
+		    &h);
 	if (rc < 0) {
 		refused(l);
 		return;
@@ -329,12 +331,14 @@ local_event(struct local *l, enum local_event ev, const struct flow *f,
 	uint32_t	 h = feed_find(l->feed, k->hash, k->key, k->len);
 
 	l->stats.events[ev]++;
+	l->in_event = l->complete;
 	if (ev == LOCAL_DESTROY)
 		on_destroy(l, h, k, f, now_us);
 	else if (h == FTAB_NIL)
 		on_unknown(l, k, f, now_us);
 	else
 		on_known(l, ev, h, k, f, now_us);
+	l->in_event = false;
 }
 
 bool

@@ -60,6 +60,7 @@ struct local {
 	bool				 fast;		/* somebody waits for the current or last dump */
 	bool				 dumping;
 	bool				 complete;
+	bool				 in_event;	/* and the first dump is done: new flows may be held back */
 	bool				 confirming;	/* walking over what the dump lacked */
 	uint32_t			 confirm_h;
 	bool				 asks[3];	/* GET jobs for known flows, being filled or under way */

@@ -32,7 +32,8 @@ struct record {
 	uint16_t	 len;
 	uint16_t	 klen;
 	bool		 gone;
-	bool		 told;		/* again, in a repair that we asked for */
+	bool		 told;		/* again, in a repair */
+	bool		 ours;		/* that we asked for */
 	bool		 refused;
 };
 
@@ -49,7 +50,8 @@ struct parsed {
 	struct wire_snap	 snap;
 	struct wire_sums	 sums;
 	bool			 has_snap, has_sums;
-	bool			 told, mend_begin, mend_end;
+	bool			 told, told_ours, mend_begin, mend_end;
+	bool			 others;	/* the peer serves somebody else's repair */
 	unsigned		 ntold;		/* records that are told again */
 	bool			 has_pos, has_back, has_start, has_horizon, has_join, has_digest;
 	bool			 has_doubt;
@@ -246,6 +248,7 @@ parse_flow(struct recv *r, struct parsed *f, struct rbuf *b)
 	rec->refused = rc < 0;
 	rec->gone = false;
 	rec->told = f->told;
+	rec->ours = f->told_ours;
 	f->ntold += f->told;
 	rec->body = b->p;
 	rec->len = (uint16_t)b->len;
@@ -305,7 +308,8 @@ parse_snap(struct recv *r, struct parsed *f, struct rbuf *b)
 	if (is_ours(r, &s)) {
 		f->snap = s;
 		f->has_snap = true;
-	}
+	} else
+		f->others = true;
 	return true;
 }
 
@@ -321,7 +325,8 @@ parse_sums(struct recv *r, struct parsed *f, struct rbuf *b)
 			return false;
 		f->sums = s;
 		f->has_sums = true;
-	}
+	} else
+		f->others = true;
 	return true;
 }
 
@@ -332,9 +337,12 @@ parse_retell(struct recv *r, struct parsed *f, struct rbuf *b)
 
 	if (!wire_get_retell(b, &t))
 		return false;
-	f->told = t.what == WIRE_RETELL_TOLD && is_ours(r, &t.of);
-	if (!is_ours(r, &t.of))
+	f->told = t.what == WIRE_RETELL_TOLD;
+	f->told_ours = f->told && is_ours(r, &t.of);
+	if (!is_ours(r, &t.of)) {
+		f->others = true;
 		return true;
+	}
 	f->mend_begin |= t.what == WIRE_RETELL_BEGIN;
 	f->mend_end |= t.what == WIRE_RETELL_END;
 	return true;
@@ -478,7 +486,7 @@ apply_flow(struct recv *r, const struct record *rec)
 	r->stats.flows++;
 	h = ftab_find(r->tab, rec->hash, rec->body, rec->klen);
 	if (rec->told)
-		repeated = mend_retold(r, h, rec->body, rec->len);
+		repeated = mend_retold(r, h, rec->body, rec->len, rec->ours);
 	if (h != FTAB_NIL) {
 		recv_uncount(r, h);
 		rc = ftab_set(r->tab, h, rec->body, rec->len);
@@ -511,6 +519,7 @@ apply_records(struct recv *r, const struct parsed *f)
 		if (f->rec[i].refused) {
 			r->stats.refused++;
 			r->refused = true;
+			mend_stop(r);		/* its older copy is not to be swept */
 		} else if (f->rec[i].gone)
 			apply_gone(r, &f->rec[i]);
 		else
@@ -621,8 +630,11 @@ note_lag(struct recv *r, const struct parsed *f, uint64_t now_us)
 	    f->doubt.pending_us == 0 || f->doubt.pending_us >= WIRE_NEVER - 1)
 		return;
 	lag = (uint32_t)now_us + off - f->doubt.clock_us;
-	if ((int32_t)lag < 0)
-		lag = 0;		/* clocks drift */
+	if ((int32_t)lag < 0) {
+		/* a clock has stood still or was adjusted: what we know of the other is void */
+		r->offset_known[0] = r->offset_known[1] = false;
+		return;
+	}
 	lag = lag < WIRE_NEVER - 1 - f->doubt.pending_us ? lag + f->doubt.pending_us : WIRE_NEVER - 1;
 	hist_add(&r->lag, now_us, lag, f->n - f->ntold);
 }
@@ -676,6 +688,8 @@ apply(struct recv *r, const struct parsed *f, uint64_t seq, uint64_t now_us)
 	apply_records(r, f);
 	apply_positions(r, f);
 	note_time(r, f, now_us);
+	if (f->others)
+		mend_wait(r, now_us);
 	if (f->has_snap)
 		mend_snap(r, &f->snap, now_us);
 	if (f->has_sums)

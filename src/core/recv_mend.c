@@ -129,8 +129,10 @@ collected(struct recv *r, uint64_t now_us)
 
 	if (m->differ == 0)
 		mend_stop(r);		/* it has gone by itself; the next comparison decides */
-	else if (m->differ > WIRE_BUCKETS / 2)
+	else if (m->differ > WIRE_BUCKETS / 2) {
+		m->fails = FAILS_MAX + 1;	/* the next one is persistent */
 		escalate(r);
+	}
 	else
 		enter(m, MEND_MARKING, now_us);
 }
@@ -157,6 +159,13 @@ mend_sums(struct recv *r, const struct wire_sums *s, uint64_t now_us)
 }
 
 void
+mend_wait(struct recv *r, uint64_t now_us)
+{
+	if (r->mend.phase == MEND_ASKING || r->mend.phase == MEND_WANTED)
+		r->mend.moved_us = now_us;
+}
+
+void
 mend_begin_end(struct recv *r, bool begin, bool end, uint64_t now_us)
 {
 	struct mend	*m = &r->mend;
@@ -177,20 +186,24 @@ report(struct recv *r, enum verify_kind kind, const uint8_t *here, size_t here_l
 }
 
 bool
-mend_retold(struct recv *r, uint32_t h, const uint8_t *body, size_t len)
+mend_retold(struct recv *r, uint32_t h, const uint8_t *body, size_t len, bool ours)
 {
 	const uint8_t	*old;
 	size_t		 olen;
+	bool		 known = h != FTAB_NIL && ftab_meta(r->tab, h)->gen == r->gen;
 
-	r->mend.moved_us = r->frame_us;
-	if (h == FTAB_NIL || ftab_meta(r->tab, h)->gen != r->gen) {
-		report(r, VERIFY_MISSING_HERE, NULL, 0, body, len);
+	if (ours)
+		r->mend.moved_us = r->frame_us;
+	if (!known) {
+		if (ours)
+			report(r, VERIFY_MISSING_HERE, NULL, 0, body, len);
 		return false;
 	}
 	old = ftab_body(r->tab, h, &olen);
 	if (olen == len && memcmp(old, body, len) == 0)
 		return true;
-	report(r, VERIFY_CHANGED, old, olen, body, len);
+	if (ours)
+		report(r, VERIFY_CHANGED, old, olen, body, len);
 	return false;
 }
 

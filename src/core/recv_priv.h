@@ -131,12 +131,14 @@ void	mend_equal(struct recv *r);
 void	mend_stop(struct recv *r);
 void	mend_snap(struct recv *r, const struct wire_snap *s, uint64_t now_us);
 void	mend_sums(struct recv *r, const struct wire_sums *s, uint64_t now_us);
+/* The peer serves another node: it is our turn later. */
+void	mend_wait(struct recv *r, uint64_t now_us);
 void	mend_begin_end(struct recv *r, bool begin, bool end, uint64_t now_us);
 /*
  * A record that is told again is about to be applied to entry h, or to none.
  * True if that has the flow so already: no news of it.
  */
-bool	mend_retold(struct recv *r, uint32_t h, const uint8_t *body, size_t len);
+bool	mend_retold(struct recv *r, uint32_t h, const uint8_t *body, size_t len, bool ours);
 /* A bounded piece of what is due; true if there is more to do at once. */
 bool	mend_run(struct recv *r, unsigned n, uint64_t now_us);
 
