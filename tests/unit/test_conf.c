@@ -233,6 +233,7 @@ static const struct key_case	 key_cases[] = {
 	{ "kernel.event_buffer", SECT("kernel", "event_buffer"), "is" },
 	{ "kernel.audit_s", SECT("kernel", "audit_s"), "i" },
 	{ "kernel.liberal", SECT("kernel", "liberal"), "b" },
+	{ "kernel.reliable_events", SECT("kernel", "reliable_events"), "b" },
 	{ "limits.flows", SECT("limits", "flows"), "i" },
 	{ "limits.tombstones", SECT("limits", "tombstones"), "i" },
 	{ "limits.memory", SECT("limits", "memory"), "is" },
