@@ -111,6 +111,8 @@ become(struct vnode *v, unsigned slot, const struct kstate *s)
 		k->life_us = v->w->now_us;
 	if (k->s.there && (!s->there || (vk_passes(&k->s) && !vk_passes(s))))
 		k->ended_us = v->w->now_us;
+	if (vk_passes(&k->s) && s->there && !vk_passes(s))
+		v->w->over[(k->s.mark >> 8) % LIVES] = true;	/* it is left out from now on */
 	k->s = *s;
 	to_flow(slot, s, 0, 0, &f);
 	k->len = flow_pack(&f, k->body, sizeof(k->body));
