@@ -8,7 +8,10 @@
  *
  * Checked: no comparable digest ever differs; nobody claims to be in sync
  * while a difference is older than the claim; no flow that lived on is swept;
- * at rest everybody is equal within a bounded virtual time.  A seed that fails
+ * at rest everybody is equal within a bounded virtual time.  In some runs frames
+ * are spoilt behind the seal, or what a receiver holds rots in its memory: that
+ * is found, and the buckets that differ are repaired, without a new generation.
+ * A seed that fails
  * is printed; run it alone with "sim_feed 1 SEED".
  */
 #include <sys/socket.h>
@@ -30,9 +33,16 @@
 #define SETTLE_STEPS	20000
 #define STEP_US		1000
 #define FRAME_BYTES	600
+#define SCRUB_US	500000
+#define WISH_US		50000
+#define SPOILT_KIND	0x7e	/* of no meaning, and need not be understood */
 #define GRACE_US	300000	/* longer than anything is under way */
+#define HARM_STEPS	300	/* no two repairs of a receiver begin in that time */
 
-enum kind { TO_RECEIVER, ACK, REQUEST, RESTART };
+enum kind { TO_RECEIVER, ACK, REQUEST, RESTART, CHECK, MEND };
+
+/* What goes wrong besides, which no seal protects from. */
+enum harm { HARMLESS, SPOILT_FRAMES, ROTTEN_MEMORY };
 
 struct packet {
 	bool			 used;
@@ -46,6 +56,8 @@ struct packet {
 	uint8_t			 data[FRAME_BYTES];
 	struct wire_ack		 ack;
 	struct wire_request	 req;
+	struct wire_check	 check;
+	struct wire_mend	 mend;
 };
 
 struct receiver {
@@ -59,6 +71,8 @@ struct receiver {
 	uint64_t	 requests;
 	uint64_t	 generation;
 	uint64_t	 swept;
+	uint64_t	 wished_us;	/* last CHECK or MEND */
+	uint64_t	 escalated, begun;
 	bool		 cut;
 };
 
@@ -82,6 +96,9 @@ struct world {
 	uint64_t	 delay_us;
 	uint32_t	 max_tombs;
 	uint32_t	 ring;
+	enum harm	 harm;
+	unsigned	 spoilt;	/* percent of frames, at present */
+	uint64_t	 repairs_us;	/* since when only repairs mend what differs, 0: not so */
 	const char	*bad;
 };
 
@@ -124,6 +141,42 @@ packet(struct world *w, unsigned peer)
 	return &w->net[i];
 }
 
+/* Another mark, in a packed flow. */
+static void
+spoil_flow(struct world *w, uint8_t *body, size_t len)
+{
+	uint8_t		 other[FLOW_BODY_MAX];
+	struct flow	 f;
+
+	if (flow_unpack(body, len, &f) < 0)
+		return;
+	f.mark ^= 1u << (1 + below(w, 31));
+	if (flow_pack(&f, other, sizeof(other)) == len)
+		memcpy(body, other, len);
+}
+
+/* Something in a frame is wrong: sums; with SPOILT_FRAMES a flow, or a record is not there. */
+static void
+spoil_frame(struct world *w, uint8_t *p, size_t len)
+{
+	struct rbuf	 in, b;
+	uint8_t		*at = p + WIRE_SEQ_BYTES, kind;
+	size_t		 i;
+
+	rbuf_init(&in, at, len - WIRE_SEQ_BYTES);
+	for (; wire_next(&in, &kind, &b); at = p + (in.p - p)) {
+		if (kind == WIRE_SUMS)
+			for (i = WIRE_SNAP_SIZE - 1; i < WIRE_RECORD_HEAD + b.len; i += 8)
+				at[i + 7] ^= (uint8_t)(at[i] != 0);
+		else if (w->harm != SPOILT_FRAMES)
+			continue;
+		else if ((kind == WIRE_FLOW || kind == WIRE_GONE) && below(w, 3) == 0)
+			*at = SPOILT_KIND;
+		else if (kind == WIRE_FLOW && below(w, 2) == 0)
+			spoil_flow(w, at + WIRE_RECORD_HEAD + 4, b.len - 4);
+	}
+}
+
 static void
 op_send(void *ctx, uint32_t peers, uint32_t stream, const uint8_t *frame, size_t len)
 {
@@ -141,6 +194,8 @@ op_send(void *ctx, uint32_t peers, uint32_t stream, const uint8_t *frame, size_t
 			k->stream = stream;
 			k->len = len;
 			memcpy(k->data, frame, len);
+			if (below(w, 100) < w->spoilt)
+				spoil_frame(w, k->data, len);
 		}
 	}
 }
@@ -260,6 +315,8 @@ start_sender(struct world *w, bool empty)
 	c.ring_frames = w->ring;
 	w->digest_key = c.digest_key;
 	w->feed = feed_new(&c, &ops, w);
+	for (k = 0; k < RECEIVERS; k++)
+		feed_set_peer_id(w->feed, k, k + 1);
 	w->complete_us = w->now_us + rnd(w) % 50000;
 	w->alive_us = w->now_us;
 	for (k = 0; k < KEYS; k++) {
@@ -291,6 +348,25 @@ dump(struct world *w)
 	w->complete_us = 0;
 }
 
+/* A repair of what has rotted removes no flow that lived on. */
+static void
+on_wrong(void *ctx, enum verify_kind kind, const uint8_t *here, size_t here_len,
+    const uint8_t *there, size_t there_len)
+{
+	struct world	*w = ctx;
+	struct flow	 f;
+	unsigned	 k;
+
+	(void)there;
+	(void)there_len;
+	if (w->repairs_us == 0 || w->harm != ROTTEN_MEMORY || kind != VERIFY_MISSING_THERE ||
+	    flow_unpack(here, here_len, &f) < 0)
+		return;
+	k = f.orig.l4src - 1000u;
+	if (w->marks[k] != 0 && w->born_us[k] < w->repairs_us)
+		w->bad = "a repair removed a flow that lives";
+}
+
 static void
 start_receiver(struct world *w, unsigned p)
 {
@@ -305,6 +381,9 @@ start_receiver(struct world *w, unsigned p)
 	c.max_flows = 1000;
 	c.my_id = p + 1;
 	c.my_epoch = w->rc[p].epoch;
+	c.wrong = on_wrong;
+	c.ctx = w;
+	c.scrub_us = w->harm == ROTTEN_MEMORY ? SCRUB_US : 0;
 	w->rc[p].swept = w->rc[p].generation = w->rc[p].requests = 0;
 	w->rc[p].r = recv_new(&c);
 	feed_new_epoch(w->feed, p);
@@ -381,6 +460,10 @@ deliver(struct world *w, struct packet *k)
 		return;
 	if (k->kind == ACK)
 		feed_ack(w->feed, k->peer, &k->ack, w->now_us);
+	else if (k->kind == CHECK)
+		feed_check(w->feed, k->peer, &k->check);
+	else if (k->kind == MEND)
+		feed_mend(w->feed, k->peer, &k->mend);
 	else
 		feed_request(w->feed, k->peer, &k->req, w->now_us);
 }
@@ -399,6 +482,31 @@ deliver_due(struct world *w)
 		if (best == PACKETS)
 			return;
 		deliver(w, &w->net[best]);
+	}
+}
+
+/* What a repair asks for. */
+static void
+send_wishes(struct world *w, unsigned p)
+{
+	struct receiver		*rc = &w->rc[p];
+	struct wire_check	 c;
+	struct wire_mend	 m;
+	struct packet		*k;
+
+	if (w->now_us - rc->wished_us < WISH_US)
+		return;
+	if (recv_check(rc->r, &c) && (k = packet(w, p)) != NULL) {
+		rc->wished_us = w->now_us;
+		k->kind = CHECK;
+		k->epoch = rc->knows;
+		k->check = c;
+	}
+	if (recv_mend(rc->r, &m) && (k = packet(w, p)) != NULL) {
+		rc->wished_us = w->now_us;
+		k->kind = MEND;
+		k->epoch = rc->knows;
+		k->mend = m;
 	}
 }
 
@@ -432,6 +540,7 @@ run_receiver(struct world *w, unsigned p)
 			k->req = q;
 		}
 	}
+	send_wishes(w, p);
 	if (w->now_us % 100000 == 0 && !rc->cut && rc->knows == w->epoch)
 		rc->stamp = w->now_us;		/* its report arrived */
 	(void)recv_run(rc->r, 3, w->now_us);
@@ -446,14 +555,46 @@ run_receiver(struct world *w, unsigned p)
 	}
 	if (recv_stats(rc->r)->swept > rc->swept) {
 		rc->swept = recv_stats(rc->r)->swept;
-		check_sweep(w, p);
+		if (w->harm != SPOILT_FRAMES)
+			check_sweep(w, p);
 	}
-	if (recv_stats(rc->r)->differed > 0)
+	if (recv_stats(rc->r)->differed > 0 && w->harm == HARMLESS)
 		w->bad = "a comparable digest differed";
-	if (rc->knows == w->epoch && recv_was_equal(rc->r) &&
+	/* a digest proves the stream, not the memory */
+	if (rc->knows == w->epoch && recv_was_equal(rc->r) && w->harm != ROTTEN_MEMORY &&
 	    recv_verified_us(rc->r) > w->changed_us && !equal(w, p) &&
 	    ftab_count(recv_table(rc->r)) == recv_digest(rc->r).flows)
 		w->bad = "claimed to be equal while different";
+}
+
+/* One entry rots: its flow, or what the table keeps of it besides. */
+static void
+rot(struct world *w, unsigned p)
+{
+	struct ftab	*t = recv_table(w->rc[p].r);
+	uint32_t	 h = FTAB_NIL;
+	unsigned	 n = below(w, ftab_count(t) + 1);
+	const uint8_t	*body;
+	size_t		 len;
+
+	do
+		h = ftab_next(t, h);
+	while (h != FTAB_NIL && n-- > 0);
+	if (h == FTAB_NIL)
+		return;
+	body = ftab_body(t, h, &len);
+	if (below(w, 3) == 0)
+		ftab_meta(t, h)->digest ^= 1u << below(w, 32);
+	else
+		spoil_flow(w, (uint8_t *)(uintptr_t)body, len);
+}
+
+static void
+do_harm(struct world *w)
+{
+	w->spoilt = w->harm == HARMLESS ? 0 : 20;
+	if (w->harm == ROTTEN_MEMORY && below(w, 50) == 0)
+		rot(w, below(w, w->n));
 }
 
 static void
@@ -504,6 +645,61 @@ at_rest(struct world *w)
 	return true;
 }
 
+/* Until everybody is equal; how many steps it took, -1: too many. */
+static int
+settle(struct world *w)
+{
+	unsigned	 i;
+
+	w->spoilt = 0;
+	for (i = 0; i < SETTLE_STEPS && w->bad == NULL; i++) {
+		step(w, false);
+		if (at_rest(w))
+			return (int)i;
+	}
+	return -1;
+}
+
+/* A new generation was asked for, and that was the first request since then. */
+static bool
+escalated_at_once(const struct receiver *rc)
+{
+	const struct recv_stats	*st = recv_stats(rc->r);
+
+	return st->escalated > rc->escalated &&
+	    st->requests - rc->begun == st->escalated - rc->escalated;
+}
+
+/*
+ * In the midst of changes but no other chaos: repairs have to do, if they are
+ * not cut short by the end of the stream.
+ */
+static int
+harm_and_repair(struct world *w)
+{
+	unsigned	 i, p;
+	int		 rc;
+
+	for (p = 0; p < w->n; p++) {
+		w->rc[p].escalated = recv_stats(w->rc[p].r)->escalated;
+		w->rc[p].begun = recv_stats(w->rc[p].r)->requests;
+	}
+	w->repairs_us = w->now_us;
+	for (i = 0; i < HARM_STEPS && w->bad == NULL; i++) {
+		do_harm(w);
+		if (below(w, 10) < 3)
+			change(w);
+		step(w, false);
+	}
+	rc = settle(w);
+	for (p = 0; p < w->n; p++)
+		if (rc >= 0 && escalated_at_once(&w->rc[p])) {
+			w->bad = "a repair of buckets did not help";
+			return -1;
+		}
+	return rc;
+}
+
 static int
 run_seed(uint64_t seed, bool verbose)
 {
@@ -520,20 +716,19 @@ run_seed(uint64_t seed, bool verbose)
 	w.delay_us = (uint64_t[]){ 100, 3000, 40000 }[below(&w, 3)];
 	w.max_tombs = (uint32_t[]){ 2, 4, 100 }[below(&w, 3)];
 	w.ring = (uint32_t[]){ 2, 8, 256 }[below(&w, 3)];
+	w.harm = (enum harm[]){ HARMLESS, HARMLESS, SPOILT_FRAMES, ROTTEN_MEMORY }[below(&w, 4)];
 	start_sender(&w, true);
 	for (p = 0; p < w.n; p++)
 		start_receiver(&w, p);
-	for (i = 0; i < CHAOS_STEPS && w.bad == NULL; i++)
+	for (i = 0; i < CHAOS_STEPS && w.bad == NULL; i++) {
+		do_harm(&w);
 		step(&w, true);
+	}
 	for (p = 0; p < w.n; p++)
 		w.rc[p].cut = false;
-	for (i = 0; i < SETTLE_STEPS && w.bad == NULL; i++) {
-		step(&w, false);
-		if (at_rest(&w)) {
-			rc = (int)i;
-			break;
-		}
-	}
+	rc = settle(&w);
+	if (rc >= 0 && w.harm != HARMLESS)
+		rc = harm_and_repair(&w);
 	if (rc < 0) {
 		printf("seed %llu: %s (%u receivers, loss %u %%, delay %llu us, tombs %u, ring %u)\n",
 		    (unsigned long long)seed, w.bad ? w.bad : "not equal in time", w.n, w.loss,
