@@ -92,7 +92,7 @@ bool		 kct_event_drain(struct kct_reader *r) __attribute__((warn_unused_result))
 /*
  * Monotonic time in nanoseconds when the socket was last known to be empty:
  * every event before it has been handed over.  Looks at the socket if the
- * answer is older than four milliseconds; calls no callbacks.  0: never yet, or
+ * answer is older than a millisecond; calls no callbacks.  0: never yet, or
  * not since events were lost.
  */
 uint64_t	 kct_event_empty_ns(struct kct_reader *r);

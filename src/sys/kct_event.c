@@ -29,7 +29,7 @@
  */
 #define SLOT		1600
 #define DRAIN_BATCHES	16		/* system calls of a drain: a millisecond or two */
-#define CONFIRM_NS	4000000u	/* how stale "last seen empty" may get */
+#define CONFIRM_NS	1000000u	/* how stale "last seen empty" may get */
 /*
  * Waking up costs more than an event.  When events come so often that we would
  * wake for each, the socket is read once a pause instead.
