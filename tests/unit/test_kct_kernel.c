@@ -912,7 +912,8 @@ START_TEST(addresses_are_followed)
 	ck_assert(!own("::2") && !own("2001:db8::1") && !own("10.0.0.1"));
 	changes = 0;
 	ip("addr add 2001:db8::1/64 dev d0 nodad");
-	ck_assert(own("2001:db8::1") && changes == 1);
+	/* the link-local address may announce itself, too, on a slow machine */
+	ck_assert(own("2001:db8::1") && changes >= 1);
 	ip("addr add 10.0.0.1/32 dev d0");
 	ip("addr add 10.0.0.1/32 dev lo");
 	ip("addr del 10.0.0.1/32 dev d0");
