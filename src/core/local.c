@@ -484,7 +484,11 @@ void
 local_removed(struct local *l, const uint8_t *key, size_t klen, uint64_t since_us, uint64_t now_us)
 {
 	uint32_t	 h = feed_find(l->feed, ftab_hash(feed_table(l->feed), key, klen), key, klen);
+	struct local_key	 k;
 
+	k.len = (uint8_t)klen;
+	memcpy(k.key, key, klen);
+	remember_end(l, &k);	/* nor does a takeover bring it back */
 	if (h == FTAB_NIL)
 		return;
 	/* A flow that was born since then under that key has said so by an event. */

@@ -218,7 +218,10 @@ pass_of(const struct flow *f)
 static bool
 takes_from(const struct node *n, const struct peer *p)
 {
-	return n->take->follow || !(n->take->was_active && sess_up(n, p) && !p->active);
+	/* who has taken over from us meanwhile is no longer being relieved */
+	if (n->take->follow)
+		return !(p->active && p->term > n->term);
+	return !(n->take->was_active && sess_up(n, p) && !p->active);
 }
 
 /* A timeout that the kernel takes, where none was told (offloaded flows). */
