@@ -440,7 +440,7 @@ END_TEST
 /* Any other size of the body is an error, in a block of just that size. */
 START_TEST(wrong_sizes)
 {
-	uint8_t		 buf[64], *exact;
+	uint8_t		 buf[256], *exact;
 	union any	 in, out;
 	struct wbuf	 w;
 	struct rbuf	 r;
@@ -464,7 +464,7 @@ END_TEST
 /* A record that is cut, or claims more than there is, is none, and nothing moves. */
 START_TEST(cut_records)
 {
-	uint8_t		 buf[64], kind, *exact;
+	uint8_t		 buf[256], kind, *exact;
 	union any	 in;
 	struct wbuf	 w;
 	struct rbuf	 r, body = { NULL, 77 };
