@@ -466,7 +466,7 @@ START_TEST(interrupted)
 {
 	unsigned	 i;
 
-	for (i = 0; i < 120; i++) {
+	for (i = 0; i < 120; i += 6) {
 		put(i, i);
 		run_ms(10);
 		rot(0, i);
@@ -524,7 +524,7 @@ main(void)
 	int	 failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_set_timeout(tc, 120);
+	tcase_set_timeout(tc, 600);
 	tcase_add_test(tc, spoiled_on_the_way);
 	tcase_add_test(tc, under_load);
 	tcase_add_test(tc, rotten_memory);
