@@ -267,6 +267,9 @@ on_destroy(struct local *l, uint32_t h, const struct local_key *k, const struct 
 	id = *feed_id(l->feed, h);
 	if ((f->has & FLOW_HAS_ID) && id != 0 && id != f->id) {
 		l->stats.stale_destroys++;
+		/* another flow had the tuple meanwhile: an answer under way may show that one */
+		if (local_meta(l, h)->flags & LF_ASKED)
+			local_check_or_dump(l, h, now_us);
 		return;
 	}
 	if ((local_meta(l, h)->flags & LF_RECHECK) && local_check(l, h, now_us))

@@ -92,9 +92,8 @@ local_check(struct local *l, uint32_t h, uint64_t since_us)
 	    add_question(l, l->check, h);
 }
 
-/* The same; if it cannot be asked for, a dump will tell. */
-static void
-check_or_dump(struct local *l, uint32_t h, uint64_t since_us)
+void
+local_check_or_dump(struct local *l, uint32_t h, uint64_t since_us)
 {
 	if (local_check(l, h, since_us))
 		return;
@@ -254,7 +253,7 @@ dump_known(struct local *l, uint32_t h, const struct local_key *k, const struct 
 
 	if (m->flags & LF_HELD) {
 		/* read before it ended, or born again */
-		check_or_dump(l, h, now_us);
+		local_check_or_dump(l, h, now_us);
 		return;
 	}
 	if ((m->flags & (LF_ASKED | LF_DOUBTED)) || !local_load(l, h, &cur))
@@ -264,8 +263,8 @@ dump_known(struct local *l, uint32_t h, const struct local_key *k, const struct 
 			agree(l, h, &cur, f, now_us);
 		return;
 	}
-	if (touched)
-		check_or_dump(l, h, now_us);
+	if (touched || local_ended_dumping(l, k))	/* another flow with the tuple has ended */
+		local_check_or_dump(l, h, now_us);
 	else if (l->verify != VERIFY_DUMPING)
 		correct(l, h, k, &merged, now_us);
 }
@@ -438,6 +437,15 @@ got_alive(struct local *l, uint32_t h, const struct local_key *k, const struct f
 	correct(l, h, k, &merged, now_us);
 }
 
+/* Is the entry as the kernel has shown it? */
+static bool
+agrees(const struct local *l, uint32_t h, const struct flow *f)
+{
+	struct flow	 cur, merged;
+
+	return local_load(l, h, &cur) && compare(l, &cur, f, &merged);
+}
+
 static void
 got_one(struct local *l, const struct kjob *j, uint32_t i, uint64_t now_us)
 {
@@ -452,12 +460,17 @@ got_one(struct local *l, const struct kjob *j, uint32_t i, uint64_t now_us)
 		l->lacking_us = local_earlier(l->lacking_us, local_earlier(l->dump_us,
 		    local_earlier(local_unknown_us(l), now_us)));
 		l->retry_at_us = now_us + RETRY_US;
-		return;
 	}
 	k.len = (uint8_t)it->len;
 	memcpy(k.key, j->bytes + it->off, it->len);
 	k.hash = ftab_hash(feed_table(l->feed), k.key, k.len);
 	h = feed_find(l->feed, k.hash, k.key, k.len);
+	if (it->err < 0 && !gone) {
+		/* nobody is asked any more */
+		if (h != FTAB_NIL && (local_meta(l, h)->flags & LF_ASKED) == j->tag)
+			local_meta(l, h)->flags &= (uint8_t)~LF_ASKED;
+		return;
+	}
 	if (h == FTAB_NIL) {
 		if (gone || j->tag != LOCAL_TAG_UNKNOWN)
 			return;
@@ -469,11 +482,15 @@ got_one(struct local *l, const struct kjob *j, uint32_t i, uint64_t now_us)
 	}
 	if (j->tag == LOCAL_TAG_UNKNOWN) {
 		/* by an event since, which is newer, or by the answer before, which is not */
-		check_or_dump(l, h, local_earlier(l->asked_us, now_us));
+		local_check_or_dump(l, h, local_earlier(l->asked_us, now_us));
 		return;
 	}
-	if ((local_meta(l, h)->flags & LF_ASKED) != j->tag)
-		return;			/* an event since is newer */
+	if ((local_meta(l, h)->flags & LF_ASKED) != j->tag) {
+		/* an event since is newer, but tells only what has changed */
+		if (!gone && !(local_meta(l, h)->flags & LF_ASKED) && !agrees(l, h, &j->flows[i]))
+			local_check_or_dump(l, h, now_us);
+		return;
+	}
 	if (!gone)
 		got_alive(l, h, &k, &j->flows[i], now_us);
 	else if (local_meta(l, h)->flags & LF_HELD)

@@ -115,6 +115,8 @@ void	 local_ask_unknown(struct local *l, const struct local_key *k, uint64_t now
  * nothing speaks against it); false if it cannot be asked for now.
  */
 bool	 local_check(struct local *l, uint32_t h, uint64_t since_us);
+/* The same; if it cannot be asked for, a dump will tell. */
+void	 local_check_or_dump(struct local *l, uint32_t h, uint64_t since_us);
 /* Begin and submit what is due; true if there is more to do at once. */
 bool	 local_dump_run(struct local *l, uint64_t now_us);
 

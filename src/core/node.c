@@ -309,6 +309,7 @@ node_overrun(struct node *n, uint64_t since_us, uint64_t now_us)
 {
 	n->now_us = now_us;
 	n->doubt = true;
+	n->overrun_us = now_us;
 	local_overrun(n->local, since_us);
 }
 

@@ -141,6 +141,7 @@ struct node {
 	struct node_taken	 taken;
 	struct take		*take;
 	uint64_t		 take_us;	/* when it began */
+	uint64_t		 overrun_us;	/* when events were last found to be lost */
 	unsigned		 deletes;	/* jobs under way that take flows out of the kernel */
 	uint64_t		 delete_us;	/* when the first of them was handed over */
 	unsigned		 look;		/* next look for windows that were relearned */

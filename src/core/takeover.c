@@ -365,9 +365,10 @@ finish(struct node *n)
 		n->resume = false;
 	/*
 	 * Of what the kernel had already our write has set bits of the status, but
-	 * cleared none, and left the translation alone: read what came of it.
+	 * cleared none, and left the translation alone: read what came of it.  The
+	 * same if events were lost: they would have told what is newer than our write.
 	 */
-	if (n->take->unsure)
+	if (n->take->unsure || n->overrun_us >= n->take_us)
 		local_overrun(n->local, n->take_us);
 	/* a flow that our filter leaves out has not ended here */
 	n->take->failed += local_kept_out(n->local);

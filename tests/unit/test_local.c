@@ -525,6 +525,73 @@ START_TEST(the_answer_to_an_earlier_question)
 }
 END_TEST
 
+/* Another flow had the tuple for a moment, and only its end was told: no answer brings it back. */
+START_TEST(an_answer_about_another_flow)
+{
+	struct kjob	*j;
+
+	birth(1, 5);
+	dump();
+	born(1, 6);			/* the end of the first one is lost, and this */
+	local_resync(l);
+	run();
+	local_dump_end(l, 0, now);	/* does not show it */
+	run();
+	j = work();			/* finds the second one */
+	death(1);
+	local_got(l, j, now);
+	settle();
+	ck_assert(!has(1));
+	ck_assert_uint_eq(local_unknown_us(l), 0);
+}
+END_TEST
+
+/* The same, and a dump has read it. */
+START_TEST(a_dump_about_another_flow)
+{
+	struct flow	 f;
+
+	birth(1, 5);
+	dump();
+	born(1, 6);
+	local_resync(l);
+	run();
+	flow_of(1, &f);
+	death(1);
+	local_dump_entry(l, &f, now);
+	local_dump_end(l, 0, now);
+	settle();
+	ck_assert(!has(1));
+}
+END_TEST
+
+/* An event that tells little does not settle what an answer would have told. */
+START_TEST(an_answer_that_differs_is_asked_for_again)
+{
+	struct local_key	 key;
+	struct flow		 f;
+	struct kjob		*j;
+
+	birth(1, 5);
+	dump();
+	kern[1].mark = 6;		/* the event is lost */
+	local_resync(l);
+	run();
+	local_dump_end(l, 0, now);
+	run();
+	j = work();
+	flow_of(1, &f);
+	f.has &= ~FLOW_HAS_MARK;
+	local_prefetch(l, &f, &key);
+	local_event(l, LOCAL_UPDATE, &f, &key, now);
+	local_got(l, j, now);
+	ck_assert_uint_eq(mark_of(1), 5);
+	settle();
+	ck_assert_uint_eq(mark_of(1), 6);
+	ck_assert_uint_eq(local_unknown_us(l), 0);
+}
+END_TEST
+
 START_TEST(new_on_a_live_entry_replaces_it)
 {
 	struct flow	 f;
@@ -1018,6 +1085,9 @@ add_all(TCase *tc)
 	tcase_add_test(tc, a_dying_entry_is_no_news);
 	tcase_add_test(tc, an_event_is_newer_than_an_answer);
 	tcase_add_test(tc, the_answer_to_an_earlier_question);
+	tcase_add_test(tc, an_answer_about_another_flow);
+	tcase_add_test(tc, a_dump_about_another_flow);
+	tcase_add_test(tc, an_answer_that_differs_is_asked_for_again);
 	tcase_add_test(tc, new_on_a_live_entry_replaces_it);
 	tcase_add_test(tc, a_delta_of_another_flow);
 	tcase_add_test(tc, questions_are_bounded);
