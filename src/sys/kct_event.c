@@ -32,9 +32,12 @@
 #define CONFIRM_NS	1000000u	/* how stale "last seen empty" may get */
 /*
  * Waking up costs more than an event.  When events come so often that we would
- * wake for each, the socket is read once a pause instead.
+ * wake for each, the socket is read once a pause instead: a short one if so
+ * many come that waking up costs little beside them.
  */
 #define PAUSE_S		0.002
+#define SHORT_PAUSE_S	0.001
+#define MANY		40u
 #define BUSY_NS		4000000u	/* wakes closer to each other than this are too many */
 
 struct kct_reader {
@@ -171,7 +174,7 @@ wait_for_more(struct kct_reader *r, unsigned got, bool often)
 	if (got > 1 && often && got < BATCHES * KCT_EVENT_BATCH) {
 		ev_io_stop(r->loop, &r->io);
 		ev_timer_stop(r->loop, &r->pause);
-		ev_timer_set(&r->pause, PAUSE_S, 0);
+		ev_timer_set(&r->pause, got >= MANY ? SHORT_PAUSE_S : PAUSE_S, 0);
 		ev_timer_start(r->loop, &r->pause);
 	} else if (!ev_is_active(&r->io)) {
 		ev_timer_stop(r->loop, &r->pause);

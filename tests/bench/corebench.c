@@ -184,13 +184,14 @@ static size_t
 put_ack(uint8_t *plain, size_t cap, uint32_t i)
 {
 	struct wire_dst		 dst = { 1, 2 };
+	struct wire_probe	 p = { .flags = WIRE_PROBE_HEARD, .term = 1 };
 	struct wire_ack		 a = { .stream = 1, .seq = i };
 	struct wire_report	 r = { .stamp = i };
 	struct wbuf		 w;
 
 	wbuf_init(&w, plain, cap);
 	wire_put_dst(&w, &dst);
-	wire_put_probe(&w, 0);
+	wire_put_probe(&w, &p);
 	wire_put_ack(&w, &a);
 	wire_put_report(&w, &r);
 	return w.len;
