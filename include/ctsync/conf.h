@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "ctsync/timeout.h"
+
 #define CONF_NAME_MAX		64	/* characters of a name: node, cluster, link, ... */
 #define CONF_PATH_MAX		255
 #define CONF_SOCKET_MAX		103	/* what fits into sun_path, with room for ".new" */
@@ -113,6 +115,7 @@ struct conf {
 		uint32_t	 boot_wait_s;
 		uint32_t	 purge_s;	/* a standby's idle flows that the active lacks go after that */
 	} takeover;
+	uint32_t		 timeouts[FLOW_TIMEOUTS];	/* s of what a takeover writes, 0: as told */
 	struct {
 		uint64_t	 event_buffer;	/* bytes */
 		uint32_t	 audit_s;	/* 0: no audit */

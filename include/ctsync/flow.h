@@ -84,6 +84,31 @@ enum flow_zone_dir {
 	FLOW_ZONE_REPLY
 };
 
+/* SCTP states, from linux/netfilter/nf_conntrack_sctp.h (enum sctp_conntrack). */
+enum flow_sctp_state {
+	FLOW_SCTP_NONE,
+	FLOW_SCTP_CLOSED,
+	FLOW_SCTP_COOKIE_WAIT,
+	FLOW_SCTP_COOKIE_ECHOED,
+	FLOW_SCTP_ESTABLISHED,
+	FLOW_SCTP_SHUTDOWN_SENT,
+	FLOW_SCTP_SHUTDOWN_RECD,
+	FLOW_SCTP_SHUTDOWN_ACK_SENT,
+	FLOW_SCTP_HEARTBEAT_SENT,
+	FLOW_SCTP_HEARTBEAT_ACKED,	/* of kernels before 6.3 */
+	FLOW_SCTP_STATES
+};
+
+/* DCCP states, from linux/netfilter/nf_conntrack_dccp.h (enum ct_dccp_states). */
+#define FLOW_DCCP_STATES	10
+#define FLOW_DCCP_ROLES		2
+
+/* Flags of an expectation, from nf_conntrack_common.h (NF_CT_EXPECT_*). */
+#define FLOW_E_PERMANENT	0x1u
+#define FLOW_E_INACTIVE		0x2u
+#define FLOW_E_USERSPACE	0x4u
+#define FLOW_E_FLAGS		0x7u
+
 /* Which parts of a struct flow are valid: an event is a delta. */
 #define FLOW_HAS_STATUS		0x0001u
 #define FLOW_HAS_TIMEOUT	0x0002u
@@ -93,6 +118,18 @@ enum flow_zone_dir {
 #define FLOW_HAS_TCP_WSCALE	0x0020u	/* window scale in both directions */
 #define FLOW_HAS_ID		0x0040u
 #define FLOW_HAS_REPLY		0x0080u
+#define FLOW_HAS_LABELS		0x0100u
+#define FLOW_HAS_SCTP		0x0200u
+#define FLOW_HAS_DCCP		0x0400u
+#define FLOW_HAS_HELPER		0x0800u
+#define FLOW_HAS_MASTER		0x1000u
+#define FLOW_HAS_SEQADJ		0x2000u	/* both directions */
+#define FLOW_HAS_SYNPROXY	0x4000u
+#define FLOW_HAS_RARE		0x7f00u	/* any of these */
+#define FLOW_HAS_EXPECT		0x8000u	/* all of struct flow_expect, with master */
+/* What a message that shows all of an entry leaves out is not there. */
+#define FLOW_HAS_WHOLE		(FLOW_HAS_LABELS | FLOW_HAS_HELPER | FLOW_HAS_MASTER |	\
+				FLOW_HAS_SEQADJ | FLOW_HAS_SYNPROXY)
 
 struct flow_addr {
 	uint8_t		 b[16];		/* IPv4 uses the first four, the rest is zero */
@@ -108,6 +145,42 @@ struct flow_tuple {
 	uint16_t		 l4src, l4dst;
 };
 
+#define FLOW_LABEL_BYTES	16
+#define FLOW_HELPER_MAX		15	/* bytes of a helper's name, without its end */
+#define FLOW_EXPECTFN_MAX	31	/* the same of a function's */
+
+/* What few flows have; all zero: they have none of it. */
+struct flow_rare {
+	uint8_t			 labels[FLOW_LABEL_BYTES];	/* as the kernel shows them */
+	struct {
+		uint32_t	 pos;		/* of the last correction */
+		uint32_t	 before, after;	/* offsets, two's complement */
+	} seqadj[2];				/* original, reply */
+	uint32_t		 isn, its, tsoff;	/* of a SYN proxy */
+	uint8_t			 sctp_state;	/* enum flow_sctp_state */
+	uint8_t			 dccp_state, dccp_role;
+	uint32_t		 sctp_vtag[2];	/* original, reply */
+	uint64_t		 dccp_seq;	/* of the handshake */
+};
+
+/* What an expectation has besides its tuple, its helper and its master. */
+struct flow_expect {
+	struct flow_addr	 mask_src;	/* of the tuple's source; the destination counts in full */
+	uint16_t		 mask_l4src;
+	uint8_t			 flags;		/* FLOW_E_* */
+	uint8_t			 policy;	/* its class, of the helper's */
+	bool			 nat;		/* the next three are valid */
+	uint8_t			 nat_dir;	/* 0 original, 1 reply */
+	struct flow_addr	 nat_addr;
+	uint16_t		 nat_l4;
+	char			 fn[FLOW_EXPECTFN_MAX + 1];	/* "" : none */
+};
+
+/*
+ * A flow, or an expectation: a flow that a helper expects.  Of an expectation
+ * orig is what is expected, zone and family are those of its master, id and
+ * timeout are valid, status, mark and reply tuple mean nothing.
+ */
 struct flow {
 	uint8_t			 family;	/* AF_INET or AF_INET6 */
 	uint8_t			 proto;		/* IP protocol number */
@@ -124,6 +197,14 @@ struct flow {
 	uint8_t			 tcp_state;	/* enum flow_tcp_state */
 	uint8_t			 tcp_flags[2];	/* original, reply */
 	uint8_t			 tcp_wscale[2];
+	bool			 expect;	/* an expectation */
+	uint8_t			 master_proto;	/* 0: there is no master */
+	char			 helper[FLOW_HELPER_MAX + 1];	/* "": none; of an expectation its master's */
+	struct flow_tuple	 master;	/* original tuple, in the zone of the flow */
+	union {
+		struct flow_rare	 rare;
+		struct flow_expect	 exp;	/* if expect is set */
+	};
 	/*
 	 * Attribute TLVs of the body that this version does not know, in the
 	 * order of their types; they belong to whoever owns the packed bytes.
@@ -133,7 +214,7 @@ struct flow {
 
 #define FLOW_KEY_MAX		40	/* bytes of the longest packed key (IPv6 with zone) */
 #define FLOW_BODY_MAX		1024	/* bytes of the longest body that is taken */
-#define FLOW_BODY_OWN_MAX	128	/* bytes that the attributes of this version need at most */
+#define FLOW_BODY_OWN_MAX	288	/* bytes that a body without unknown attributes needs at most */
 
 /* Attribute types of the body (doc/wire.md); the top bit: must understand. */
 #define FLOW_A_MUST		0x80u
@@ -141,7 +222,16 @@ struct flow {
 #define FLOW_A_REPLY		2
 #define FLOW_A_MARK		3
 #define FLOW_A_TCP		4
-#define FLOW_A_LABELS		5	/* 5 to 15: reserved for what conntrack holds besides */
+#define FLOW_A_LABELS		5
+#define FLOW_A_SCTP		6
+#define FLOW_A_DCCP		7
+#define FLOW_A_HELPER		8
+#define FLOW_A_MASTER		9
+#define FLOW_A_SEQADJ		10
+#define FLOW_A_SYNPROXY		11
+#define FLOW_A_EXPECT		12
+#define FLOW_A_EXPECT_NAT	13
+#define FLOW_A_EXPECT_FN	14
 
 /*
  * The tuple that a reply to *t has when nothing is translated.
@@ -190,12 +280,20 @@ int	flow_unpack_key(const uint8_t *key, size_t len, struct flow *f, size_t *used
  */
 void	flow_merge(struct flow *f, const struct flow *delta);
 
+/*
+ * Key of the master of *f: at most FLOW_KEY_MAX bytes at out; returns their
+ * number, 0 if there is none.
+ */
+size_t	flow_pack_master_key(const struct flow *f, uint8_t out[FLOW_KEY_MAX]);
+
 /* "tcp", "udp", "icmp", ... or "unknown"; static storage. */
 const char	*flow_proto_name(uint8_t proto);
 /* Number of a protocol by name or decimal number, -1 if there is none. */
 int	flow_proto_parse(const char *s);
 /* "ESTABLISHED" and so on, as conntrack -L prints them; static storage. */
 const char	*flow_tcp_state_name(uint8_t state);
+const char	*flow_sctp_state_name(uint8_t state);
+const char	*flow_dccp_state_name(uint8_t state);
 int	flow_tcp_state_parse(const char *s);
 
 #define FLOW_STR_MAX		256

@@ -112,6 +112,7 @@ struct kct_dump_conf {
 	 * waits for; 0: as fast as the loop allows.
 	 */
 	uint32_t		 pace_ms;
+	bool			 expects_too;	/* expectations follow the flows */
 };
 
 struct kct_dump_result {
@@ -196,6 +197,11 @@ struct kct_result {
 	 */
 	uint32_t		 clashed;
 	uint32_t		 failed;
+	/*
+	 * Items that were written without their master (it is not there), helper
+	 * (the kernel does not know it) or labels (the ruleset uses none).
+	 */
+	uint32_t		 lost_master, lost_helper, lost_labels;
 	uint64_t		 elapsed_ns;	/* of the worker */
 	const uint16_t		*err;
 	const bool		*was_there;	/* KCT_CREATE: item i found the same flow */

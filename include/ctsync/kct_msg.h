@@ -25,7 +25,7 @@ enum kct_msg_type {
 };
 
 /* Bytes that a builder needs at most. */
-#define KCT_MSG_MAX		448
+#define KCT_MSG_MAX		1024
 
 /* Options of the builders. */
 #define KCT_LIBERAL		0x01u	/* TCP: BE_LIBERAL in both directions */
@@ -34,8 +34,8 @@ enum kct_msg_type {
 #define KCT_STATUS_SETTABLE	(FLOW_S_SEEN_REPLY | FLOW_S_ASSURED | FLOW_S_FIXED_TIMEOUT)
 
 /*
- * Decode the message at msg, of which len bytes are there, into *f; what the
- * message holds is in f->has, the key always is.  Attributes without a place
+ * Decode the message at msg, of which len bytes are there, into *f, an entry
+ * or an expectation; what the message holds is in f->has, the key always is.  Attributes without a place
  * in struct flow are skipped.  f->extra is NULL, f->incarnation 0.
  *
  * 0; -EBADMSG if it is malformed or incomplete; -ENOMSG if it is no message
@@ -81,6 +81,7 @@ struct kct_dump_filter {
 	uint8_t		 family;		/* AF_INET, AF_INET6 or AF_UNSPEC */
 	uint32_t	 mark, mark_mask;	/* entries with (mark & mark_mask) == mark */
 	uint32_t	 status, status_mask;	/* the same of the status */
+	bool		 expect;	/* expectations instead; of the rest only the family counts */
 };
 
 size_t	kct_build_dump(uint8_t *buf, size_t cap, uint32_t seq,
@@ -89,7 +90,7 @@ size_t	kct_build_dump(uint8_t *buf, size_t cap, uint32_t seq,
 /* Ask for an acknowledgement of the message at msg, which a builder wrote. */
 void	kct_msg_ack(uint8_t *msg);
 
-/* Are key and reply tuple the same? */
+/* Are key and reply tuple, of expectations key and master, the same? */
 bool	kct_same_flow(const struct flow *a, const struct flow *b);
 
 #endif

@@ -40,6 +40,11 @@ struct local_stats {
 	uint64_t	 confirmed_gone;	/* removed after a GET said ENOENT */
 	uint64_t	 refused;	/* no room in the table */
 	uint64_t	 held;		/* ends that were held back: their address has gone */
+	/*
+	 * Flows that a takeover wrote and that the kernel has under another reply
+	 * tuple: it picked another port or address to translate to.
+	 */
+	uint64_t	 retranslated;
 };
 
 struct local	*local_new(struct feed *feed, const struct kernel_port *kernel, void *kernel_ctx,
@@ -130,6 +135,8 @@ void		 local_got(struct local *l, struct kjob *j, uint64_t now_us);
  */
 int		 local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s,
 		    uint64_t since_us, uint64_t now_us) __attribute__((warn_unused_result));
+/* Does the local table have the master of that flow or expectation? */
+bool		 local_has_master(const struct local *l, const struct flow *f);
 /* Do we know something newer of the flow than a replica can tell? */
 bool		 local_newer(const struct local *l, const struct flow *f);
 /* Did our adoption make the flow's TCP windows liberal?  And: they are strict again. */

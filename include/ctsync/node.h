@@ -19,6 +19,7 @@
 #include "ctsync/ports.h"
 #include "ctsync/recv.h"
 #include "ctsync/seal.h"
+#include "ctsync/timeout.h"
 
 #define NODE_PEERS_MAX		FEED_PEERS_MAX
 #define NODE_LINKS_MAX		16
@@ -66,6 +67,8 @@ struct node_conf {
 	uint32_t		 term;			/* of the last takeover before the restart, 0: none */
 	bool			 resume;		/* a takeover was under way before the restart */
 	bool			 liberal;		/* tighten TCP windows again after a takeover */
+	/* Timeouts in s of what a takeover writes: in any case (0: as told), and where none was told. */
+	uint32_t		 fixed_s[FLOW_TIMEOUTS], default_s[FLOW_TIMEOUTS];
 };
 
 struct node_ops {
@@ -151,6 +154,13 @@ struct node_taken {
 	uint64_t	 created, updated, adopted;
 	uint64_t	 ours;		/* our own table had them already: not touched */
 	uint64_t	 failed;
+	uint64_t	 expects;	/* of flows: expectations */
+	/*
+	 * Written without master (it is not there), helper (the kernel does not
+	 * know it) or labels (the ruleset uses none); expectations whose master is
+	 * not there are not written and count under the first.
+	 */
+	uint64_t	 lost_master, lost_helper, lost_labels;
 	uint64_t	 started_us, ended_us;
 	char		 basis[NODE_BASIS_MAX];	/* what it is based on */
 	unsigned	 nfailures;

@@ -49,6 +49,7 @@ struct kjob {
 	uint32_t	 n;
 	struct kitem	 items[KJOB_ITEMS_MAX];
 	uint32_t	 updated;	/* KOP_CREATE: items without error that were there already */
+	uint32_t	 lost_master, lost_helper, lost_labels;	/* KOP_CREATE: items that had to do without */
 	struct flow	*flows;		/* KOP_GET: n of them, valid where err is 0 */
 	size_t		 used, cap;
 	uint8_t		*bytes;		/* the bodies; a key is enough for all but KOP_CREATE */

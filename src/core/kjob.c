@@ -20,6 +20,7 @@ kjob_new(enum kop op, enum kowner owner)
 	j->tag = 0;
 	j->n = 0;
 	j->updated = 0;
+	j->lost_master = j->lost_helper = j->lost_labels = 0;
 	j->flows = NULL;
 	j->used = j->cap = 0;
 	j->bytes = NULL;

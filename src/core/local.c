@@ -71,7 +71,7 @@ touch(struct local *l, uint32_t h, uint64_t now_us)
 static unsigned
 lane_of(const struct local *l, const struct flow *f)
 {
-	if (f->status & FLOW_S_ASSURED)
+	if ((f->status & FLOW_S_ASSURED) || f->expect)
 		return 0;
 	return (f->status & FLOW_S_SEEN_REPLY) || !l->in_event ? 1 : FEED_HOLD;
 }
@@ -153,8 +153,11 @@ local_prefetch_body(const struct local *l, const struct local_key *k)
 static bool
 is_whole(const struct flow *f)
 {
+	if (f->expect)
+		return true;
 	return (f->has & FLOW_HAS_STATUS) && (f->has & FLOW_HAS_REPLY) &&
-	    (f->proto != IPPROTO_TCP || (f->has & FLOW_HAS_TCP_STATE));
+	    (f->proto != IPPROTO_TCP || (f->has & FLOW_HAS_TCP_STATE)) &&
+	    (f->proto != IPPROTO_SCTP || (f->has & FLOW_HAS_SCTP));
 }
 
 void
@@ -177,6 +180,25 @@ refused(struct local *l)
 	l->no_room = true;
 }
 
+bool
+local_has_master(const struct local *l, const struct flow *f)
+{
+	struct local_key	 k;
+
+	k.len = (uint8_t)flow_pack_master_key(f, k.key);
+	if (k.len == 0)
+		return false;
+	k.hash = ftab_hash(feed_table(l->feed), k.key, k.len);
+	return feed_find(l->feed, k.hash, k.key, k.len) != FTAB_NIL;
+}
+
+/* An expectation goes with its master. */
+bool
+local_passes(const struct local *l, const struct flow *f)
+{
+	return f->expect ? local_has_master(l, f) : l->filter(l->fctx, f);
+}
+
 /* The flow, complete, goes into the table, unless the filter leaves it out. */
 void
 local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow *f,
@@ -186,10 +208,13 @@ local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow 
 	size_t	 len;
 	int	 rc;
 
-	if (!l->filter(l->fctx, f)) {
+	if (!local_passes(l, f)) {
+		/* its master may have yet to come */
+		if (f->expect && local_unknown_us(l) != 0)
+			l->wanted = true;
 		l->stats.filtered++;
 		remember_end(l, k);	/* for the table it has ended */
-		l->kept_out = true;
+		l->kept_out |= !f->expect;
 		if (h != FTAB_NIL)
 			local_remove(l, h, now_us);
 		return;
@@ -234,7 +259,7 @@ local_store_new(struct local *l, const struct local_key *k, const struct flow *f
 
 	nf.incarnation = feed_next_incarnation(l->feed, k->hash, k->key, k->len);
 	/* offloaded flows are shown without their state; they are established */
-	if (nf.proto == IPPROTO_TCP && !(nf.has & FLOW_HAS_TCP_STATE))
+	if (nf.proto == IPPROTO_TCP && !nf.expect && !(nf.has & FLOW_HAS_TCP_STATE))
 		nf.tcp_state = FLOW_TCP_ESTABLISHED;
 	local_store(l, FTAB_NIL, k, &nf, now_us);
 	return feed_find(l->feed, k->hash, k->key, k->len);
@@ -413,7 +438,7 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 	h = feed_find(l->feed, k.hash, k.key, k.len);
 	if (h == FTAB_NIL)
 		return 0;
-	if (f.proto == IPPROTO_TCP)
+	if (f.proto == IPPROTO_TCP && !f.expect)
 		local_meta(l, h)->flags |= LF_LIBERAL;
 	return added;
 }

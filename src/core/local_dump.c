@@ -206,7 +206,7 @@ compare(const struct local *l, const struct flow *cur, const struct flow *f, str
 	flow_merge(merged, f);
 	if (cur->id != 0 && (f->has & FLOW_HAS_ID) && cur->id != f->id)
 		merged->incarnation++;
-	return l->filter(l->fctx, merged) && same_flow(cur, merged);
+	return local_passes(l, merged) && same_flow(cur, merged);
 }
 
 /* The entry is as the kernel shows it. */
@@ -225,14 +225,28 @@ agree(struct local *l, uint32_t h, const struct flow *cur, const struct flow *f,
 	}
 }
 
+/* What a takeover wrote has no id until the kernel has shown it. */
+static void
+compare_reply(struct local *l, const struct flow *cur, const struct flow *merged)
+{
+	char	 s[FLOW_STR_MAX];
+
+	if (cur->expect || cur->id != 0 || memcmp(&cur->reply, &merged->reply, sizeof(cur->reply)) == 0)
+		return;
+	if (l->stats.retranslated++ == 0)
+		log_msg(LOG_WARNING, "the kernel picked another translation than the one it was given: "
+		    "%s (further ones are counted only)", flow_str(merged, s));
+}
+
 /* The kernel is right.  Seen by a dump or a GET, not by an event. */
 static void
-correct(struct local *l, uint32_t h, const struct local_key *k, struct flow *merged,
-    uint64_t now_us)
+correct(struct local *l, uint32_t h, const struct local_key *k, const struct flow *cur,
+    struct flow *merged, uint64_t now_us)
 {
 	uint32_t	 touched_s = local_meta(l, h)->touched_s;
 
 	l->stats.dump_changed++;
+	compare_reply(l, cur, merged);
 	local_store(l, h, k, merged, now_us);
 	h = feed_find(l->feed, k->hash, k->key, k->len);
 	if (h == FTAB_NIL)
@@ -266,7 +280,7 @@ dump_known(struct local *l, uint32_t h, const struct local_key *k, const struct 
 	if (touched || local_ended_dumping(l, k))	/* another flow with the tuple has ended */
 		local_check_or_dump(l, h, now_us);
 	else if (l->verify != VERIFY_DUMPING)
-		correct(l, h, k, &merged, now_us);
+		correct(l, h, k, &cur, &merged, now_us);
 }
 
 /* A dump shows a flow that the table lacks. */
@@ -432,9 +446,9 @@ got_alive(struct local *l, uint32_t h, const struct local_key *k, const struct f
 		merged.incarnation++;
 	else if (flags & LF_DOUBTED)
 		record(l, VERIFY_MISSING_HERE, NULL, &merged);
-	else if (l->filter(l->fctx, &merged) && !(flags & LF_RECHECK))
+	else if (local_passes(l, &merged) && !(flags & LF_RECHECK))
 		record(l, VERIFY_CHANGED, &cur, &merged);
-	correct(l, h, k, &merged, now_us);
+	correct(l, h, k, &cur, &merged, now_us);
 }
 
 /* Is the entry as the kernel has shown it? */

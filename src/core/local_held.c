@@ -78,7 +78,7 @@ local_hold(struct local *l, uint32_t h, uint64_t now_us)
 	if (local_meta(l, h)->flags & LF_HELD)
 		return true;
 	if (l->kernel->address_lost == NULL || !local_load(l, h, &f) ||
-	    !l->kernel->address_lost(l->kctx, f.family, &f.reply.dst))
+	    f.expect || !l->kernel->address_lost(l->kctx, f.family, &f.reply.dst))
 		return false;
 	if (!push(&l->held, h, f.id, now_us + HOLD_US))
 		return false;

@@ -98,6 +98,8 @@ struct ftab_meta *local_meta(const struct local *l, uint32_t h);
 void	 local_make_key(const struct local *l, const struct flow *f, struct local_key *k);
 void	 local_remove(struct local *l, uint32_t h, uint64_t now_us);
 bool	 local_load(const struct local *l, uint32_t h, struct flow *f);
+/* Does the filter let it through? */
+bool	 local_passes(const struct local *l, const struct flow *f);
 void	 local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow *f,
 	    uint64_t now_us);
 /* A flow that the table lacks, as the kernel shows it; its handle or FTAB_NIL. */

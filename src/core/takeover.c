@@ -15,7 +15,16 @@
 
 #include "node_priv.h"
 
-#define PASSES		4u		/* one for each class of worth, and one for what is left */
+/*
+ * Passes over the tables.  First one for each class of worth; then flows that
+ * have a master, a pass for each generation; expectations; what is left, among
+ * it whatever has lost its master.
+ */
+#define PASS_RELATED	3u
+#define PASS_RELATED_END 6u
+#define PASS_EXPECTS	6u
+#define PASS_LEFT	7u
+#define PASSES		8u
 #define LOOK_ENTRIES	16384u		/* of a remote table in one call */
 #define TAG_MEND	1u		/* of a job: it mends what an earlier one wrote */
 
@@ -39,7 +48,9 @@ struct take {
 	bool		 resumed;	/* makes up for one that was interrupted */
 	bool		 follow;	/* a further look, nobody waits for it */
 	bool		 at_end;	/* all flows were looked at */
-	bool		 unsure;	/* the kernel had some of the flows already */
+	bool		 unsure;	/* the kernel had some of the flows already, or took others in part */
+	bool		 related;	/* there are flows with a master that wait for their pass */
+	bool		 expects;	/* and expectations */
 };
 
 /* --- what a takeover is based on ------------------------------------------------ */
@@ -206,6 +217,10 @@ take_free(struct node *n)
 static unsigned
 pass_of(const struct flow *f)
 {
+	if (f->expect)
+		return PASS_EXPECTS;
+	if (f->master_proto != 0)
+		return PASS_RELATED;
 	if (!(f->status & FLOW_S_ASSURED))
 		return 2;
 	return f->proto == IPPROTO_TCP ? 0 : 1;
@@ -224,13 +239,19 @@ takes_from(const struct node *n, const struct peer *p)
 	return !(n->take->was_active && sess_up(n, p) && !p->active);
 }
 
-/* A timeout that the kernel takes, where none was told (offloaded flows). */
+/* The timeout to write: fixed by the configuration, as told, or that of the kernel (offloaded flows). */
 static uint32_t
-sound_timeout(const struct flow *f, uint32_t told_s)
+timeout_of(const struct node *n, const struct flow *f, uint32_t told_s)
 {
+	enum flow_timeout	 t = flow_timeout_class(f);
+
+	if (t == FLOW_TIMEOUTS)
+		return told_s > 0 ? told_s : 1;
+	if (n->conf.fixed_s[t] > 0)
+		return n->conf.fixed_s[t];
 	if (told_s > 0)
 		return told_s;
-	return f->proto == IPPROTO_TCP && f->tcp_state == FLOW_TCP_ESTABLISHED ? 432000 : 120;
+	return n->conf.default_s[t] > 0 ? n->conf.default_s[t] : flow_timeout_default(t);
 }
 
 /* Hand over a job of the takeover, if there is one; false: it has to wait. */
@@ -253,6 +274,43 @@ submit_job(struct node *n)
 	    submit_one(n, &n->take->job);
 }
 
+/* Does the flow belong to the pass at hand?  Its master has to be there before it. */
+static bool
+its_turn(struct node *n, const struct flow *f)
+{
+	struct take	*t = n->take;
+	unsigned	 p = pass_of(f);
+
+	t->related |= p == PASS_RELATED;
+	t->expects |= p == PASS_EXPECTS;
+	if (p > t->pass)
+		return false;
+	return t->pass == PASS_LEFT || p < PASS_RELATED || local_has_master(n->local, f);
+}
+
+/*
+ * The next pass that has something to do; those for related flows begin when
+ * what was written before them is there.
+ */
+static bool
+next_pass(struct node *n)
+{
+	struct take	*t = n->take;
+	unsigned	 next = t->pass + 1;
+
+	if (next >= PASS_RELATED && next < PASS_RELATED_END && !t->related)
+		next = PASS_EXPECTS;
+	if (next == PASS_EXPECTS && !t->expects)
+		next = PASS_LEFT;
+	if (next >= PASS_RELATED && (t->related || t->expects) && (!submit_job(n) || t->jobs > 0))
+		return false;
+	t->pass = next;
+	t->related = t->expects = false;
+	t->peer = 0;
+	t->at_end = next == PASSES;
+	return true;
+}
+
 /* Put entry h of p's table into the job at hand if it belongs to this pass. */
 static bool
 take_entry(struct node *n, struct peer *p, uint32_t h)
@@ -266,7 +324,7 @@ take_entry(struct node *n, struct peer *p, uint32_t h)
 	if (m->touched_s == n->take_seq || owner_ended(p, m))
 		return true;
 	body = ftab_body(recv_table(p->recv), h, &len);
-	if (flow_unpack(body, len, &f) < 0 || pass_of(&f) > t->pass)
+	if (flow_unpack(body, len, &f) < 0 || !its_turn(n, &f))
 		return true;
 	/* looked at again in the next pass: the other copy may go before we come to it */
 	if (owner_outranked(n, p, body, flow_key_len(body, len), takes_from))
@@ -287,10 +345,11 @@ take_entry(struct node *n, struct peer *p, uint32_t h)
 	}
 	if (t->job == NULL && (t->job = kjob_new(KOP_CREATE, KOWNER_TAKEOVER)) == NULL)
 		return false;
-	if (kjob_add(t->job, body, len, sound_timeout(&f, m->timeout_s)) < 0)
+	if (kjob_add(t->job, body, len, timeout_of(n, &f, m->timeout_s)) < 0)
 		return false;
 	m->touched_s = n->take_seq;
 	n->taken.flows++;
+	n->taken.expects += f.expect;
 	return true;
 }
 
@@ -333,8 +392,8 @@ walk(struct node *n)
 		if (t->job != NULL && t->job->n == KJOB_ITEMS_MAX && !submit_job(n))
 			return false;
 		if (t->peer == n->npeers) {
-			t->peer = 0;
-			t->at_end = ++t->pass == PASSES;
+			if (!next_pass(n))
+				return false;
 			continue;
 		}
 		p = &n->peers[t->peer];
@@ -518,7 +577,7 @@ mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len
 	own = ftab_body(t, h, &olen);
 	if (olen != len || memcmp(own, body, len) != 0)
 		mend(n, &n->take->redo, KOP_CREATE, own, olen,
-		    sound_timeout(f, ftab_meta(t, h)->timeout_s));
+		    timeout_of(n, f, ftab_meta(t, h)->timeout_s));
 }
 
 /* The kernel has written the flow: it is ours, unless our own table keeps it out. */
@@ -559,6 +618,10 @@ take_job_done(struct node *n, struct kjob *j)
 	if (n->take != NULL && j->op == KOP_CREATE) {
 		for (i = 0; i < j->n; i++) {
 			it = &j->items[i];
+			if (it->err == -ENOENT) {	/* an expectation without its master */
+				n->taken.lost_master++;
+				continue;
+			}
 			if (it->err < 0) {
 				n->take->failed++;
 				if (j->tag != TAG_MEND)
@@ -572,7 +635,11 @@ take_job_done(struct node *n, struct kjob *j)
 			n->taken.created -= j->updated;
 			n->taken.updated += j->updated;
 		}
+		n->taken.lost_master += j->lost_master;
+		n->taken.lost_helper += j->lost_helper;
+		n->taken.lost_labels += j->lost_labels;
 		n->take->unsure |= j->updated > 0;
+		n->take->unsure |= (j->lost_master | j->lost_helper | j->lost_labels) != 0;
 		(void)submit_one(n, &n->take->redo);
 		(void)submit_one(n, &n->take->undo);
 	}
@@ -622,7 +689,7 @@ take_strict_entry(struct node *n, const struct flow *f)
 	uint8_t	 key[FLOW_KEY_MAX];
 	size_t	 klen;
 
-	if (f->proto != IPPROTO_TCP || !((f->tcp_flags[0] | f->tcp_flags[1]) & FLOW_TF_BE_LIBERAL))
+	if (f->proto != IPPROTO_TCP || f->expect || !((f->tcp_flags[0] | f->tcp_flags[1]) & FLOW_TF_BE_LIBERAL))
 		return;
 	/* others may want it so: flow offload does */
 	if (!local_liberal(n->local, f))

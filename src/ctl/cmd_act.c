@@ -23,7 +23,10 @@ print_counts(const json_t *j)
 		bool		 if_zero;	/* worth saying even then */
 	} counts[] = {
 		{ "created", "created", true }, { "updated", "updated", false },
-		{ "existing", "already there", false }, { "failed", "FAILED", false }
+		{ "existing", "already there", false }, { "failed", "FAILED", false },
+		{ "expectations", "expectations", false }, { "without_master", "without their master", false },
+		{ "without_helper", "without their helper", false },
+		{ "without_labels", "without their labels", false }
 	};
 	const json_t	*v;
 	const char	*sep = ": ";

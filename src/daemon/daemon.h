@@ -99,6 +99,8 @@ void	kernel_dump(void *ctx);
 uint32_t kernel_age_us(void *ctx);
 bool	kernel_address_lost(void *ctx, uint8_t family, const struct flow_addr *a);
 bool	kernel_filter(void *ctx, const struct flow *f);
+/* The kernel's timeouts in seconds, as the sysctls have them. */
+void	kernel_timeouts(uint32_t s[FLOW_TIMEOUTS]);
 bool	kernel_is_own(void *ctx, uint8_t family, const struct flow_addr *a);
 
 /* links.c */

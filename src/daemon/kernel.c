@@ -148,6 +148,7 @@ kernel_dump(void *ctx)
 
 	kct_dump_free(d->dump);
 	memset(&conf, 0, sizeof(conf));
+	conf.expects_too = true;
 	conf.pace_ms = local_dump_fast(node_local(d->node)) ? 0 : AUDIT_PACE_MS;
 	node_dump_begin(d->node);
 	d->dump = kct_dump_start(d->loop, &conf, &dump_ops, d, &err);
@@ -205,6 +206,9 @@ on_job_done(void *ctx, const struct kct_result *res)
 		}
 	}
 	j->updated = res->updated;
+	j->lost_master = res->lost_master;
+	j->lost_helper = res->lost_helper;
+	j->lost_labels = res->lost_labels;
 	STAILQ_INSERT_TAIL(&p->d->results, p, next);
 }
 
@@ -261,6 +265,16 @@ kernel_age_us(void *ctx)
 	if (empty_us == 0 || now - empty_us > NEVER_US)
 		return NEVER_US;
 	return (uint32_t)(now - empty_us);
+}
+
+void
+kernel_timeouts(uint32_t s[FLOW_TIMEOUTS])
+{
+	unsigned	 t;
+
+	for (t = 0; t < FLOW_TIMEOUTS; t++)
+		if (kct_sys_get(flow_timeout_sysctl(t), &s[t]) < 0)
+			s[t] = flow_timeout_default(t);
 }
 
 /* --- life -------------------------------------------------------------------------------- */

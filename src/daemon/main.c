@@ -352,6 +352,8 @@ make_node(struct daemon *d)
 	nc->max_flows = c->limits.flows;
 	nc->max_bytes = c->limits.memory;
 	nc->max_tombs = c->limits.tombstones;
+	kernel_timeouts(nc->default_s);
+	memcpy(nc->fixed_s, c->timeouts, sizeof(nc->fixed_s));
 	nc->boot_wait_us = (uint64_t)c->takeover.boot_wait_s * 1000000;
 	nc->purge_us = (uint64_t)c->takeover.purge_s * 1000000;
 	nc->hold_us = (uint64_t)c->replication.hold_ms * 1000;

@@ -295,6 +295,7 @@ kernel_stats(struct daemon *d)
 	set(j, "dump_changed_total", num(l->dump_changed));
 	set(j, "confirmed_gone_total", num(l->confirmed_gone));
 	set(j, "held_total", num(l->held));
+	set(j, "retranslated_total", num(l->retranslated));
 	set(j, "partial_total", num(l->partial));
 	set(j, "reborn_total", num(l->reborn));
 	set(j, "stale_destroys_total", num(l->stale_destroys));
@@ -395,6 +396,10 @@ state_taken(struct daemon *d)
 	set(j, "existing", num(t->ours));
 	set(j, "adopted", num(t->adopted));
 	set(j, "failed", num(t->failed));
+	set(j, "expectations", num(t->expects));
+	set(j, "without_master", num(t->lost_master));
+	set(j, "without_helper", num(t->lost_helper));
+	set(j, "without_labels", num(t->lost_labels));
 	set(j, "elapsed_ms", num((t->ended_us - t->started_us) / 1000));
 	for (i = 0; i < t->nfailures; i++)
 		json_array_append_new(a, json_pack("{s:s,s:I,s:s}", "reason",

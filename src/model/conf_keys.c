@@ -76,6 +76,43 @@ static const struct conf_key	 takeover_keys[] = {
 	{ .name = NULL }
 };
 
+#define TIMEOUT(key, class) \
+	{ key, CK_U32, AT(conf, timeouts[FLOW_TIMEOUT_##class]), .max = 31536000 }
+
+static const struct conf_key	 timeout_keys[] = {
+	TIMEOUT("tcp_syn_sent", TCP_SYN_SENT),
+	TIMEOUT("tcp_syn_recv", TCP_SYN_RECV),
+	TIMEOUT("tcp_established", TCP_ESTABLISHED),
+	TIMEOUT("tcp_fin_wait", TCP_FIN_WAIT),
+	TIMEOUT("tcp_close_wait", TCP_CLOSE_WAIT),
+	TIMEOUT("tcp_last_ack", TCP_LAST_ACK),
+	TIMEOUT("tcp_time_wait", TCP_TIME_WAIT),
+	TIMEOUT("tcp_close", TCP_CLOSE),
+	TIMEOUT("udp", UDP),
+	TIMEOUT("udp_stream", UDP_STREAM),
+	TIMEOUT("icmp", ICMP),
+	TIMEOUT("icmpv6", ICMPV6),
+	TIMEOUT("gre", GRE),
+	TIMEOUT("gre_stream", GRE_STREAM),
+	TIMEOUT("sctp_closed", SCTP_CLOSED),
+	TIMEOUT("sctp_cookie_wait", SCTP_COOKIE_WAIT),
+	TIMEOUT("sctp_cookie_echoed", SCTP_COOKIE_ECHOED),
+	TIMEOUT("sctp_established", SCTP_ESTABLISHED),
+	TIMEOUT("sctp_shutdown_sent", SCTP_SHUTDOWN_SENT),
+	TIMEOUT("sctp_shutdown_recd", SCTP_SHUTDOWN_RECD),
+	TIMEOUT("sctp_shutdown_ack_sent", SCTP_SHUTDOWN_ACK_SENT),
+	TIMEOUT("sctp_heartbeat_sent", SCTP_HEARTBEAT_SENT),
+	TIMEOUT("dccp_request", DCCP_REQUEST),
+	TIMEOUT("dccp_respond", DCCP_RESPOND),
+	TIMEOUT("dccp_partopen", DCCP_PARTOPEN),
+	TIMEOUT("dccp_open", DCCP_OPEN),
+	TIMEOUT("dccp_closereq", DCCP_CLOSEREQ),
+	TIMEOUT("dccp_closing", DCCP_CLOSING),
+	TIMEOUT("dccp_timewait", DCCP_TIMEWAIT),
+	TIMEOUT("generic", GENERIC),
+	{ .name = NULL }
+};
+
 static const struct conf_key	 kernel_keys[] = {
 	{ "event_buffer", CK_SIZE, AT(conf, kernel.event_buffer), .min = 64 * K,
 	    .max = 1023 * M, .def = 64 * M },
@@ -114,6 +151,7 @@ static const struct conf_key	 security_keys[] = {
 const struct conf_section	 conf_sections[] = {
 	{ "control", control_keys },
 	{ "takeover", takeover_keys },
+	{ "timeouts", timeout_keys },
 	{ "kernel", kernel_keys },
 	{ "replication", replication_keys },
 	{ "limits", limits_keys },

@@ -16,12 +16,13 @@
 #include <string.h>
 #include <strings.h>
 
-#include "ctsync/flow.h"
+#include "flow_priv.h"
 
-/* First byte of a key: family and where a zone applies. */
+/* First byte of a key: family, where a zone applies, and what it is. */
 #define KEY_V6		0x01u
 #define KEY_ZONE_SHIFT	1
 #define KEY_ZONE_MASK	0x06u
+#define KEY_EXPECT	0x08u
 
 /* Mask of FLOW_A_REPLY: what differs from the mirrored original tuple. */
 #define REPLY_SRC	0x01u
@@ -31,12 +32,6 @@
 #define REPLY_ALL	0x0fu
 
 #define ICMPV6_PROTO	58
-
-static size_t
-addr_len(uint8_t family)
-{
-	return family == AF_INET6 ? 16 : 4;
-}
 
 bool
 flow_proto_is_icmp(uint8_t family, uint8_t proto)
@@ -84,19 +79,21 @@ flow_tuple_invert(uint8_t family, uint8_t proto, const struct flow_tuple *t,
 }
 
 static void
-put_key(struct wbuf *w, const struct flow *f)
+put_any_key(struct wbuf *w, const struct flow *f, unsigned kind, uint8_t proto,
+    const struct flow_tuple *t)
 {
-	size_t	 alen = addr_len(f->family);
-
 	wbuf_u8(w, (uint8_t)((f->family == AF_INET6 ? KEY_V6 : 0) |
-	    (unsigned)f->zone_dir << KEY_ZONE_SHIFT));
-	wbuf_u8(w, f->proto);
+	    (unsigned)f->zone_dir << KEY_ZONE_SHIFT | kind));
+	wbuf_u8(w, proto);
 	if (f->zone_dir != FLOW_ZONE_NONE)
 		wbuf_u16(w, f->zone);
-	wbuf_bytes(w, f->orig.src.b, alen);
-	wbuf_bytes(w, f->orig.dst.b, alen);
-	wbuf_u16(w, f->orig.l4src);
-	wbuf_u16(w, f->orig.l4dst);
+	flow_put_tuple(w, f->family, t);
+}
+
+static void
+put_key(struct wbuf *w, const struct flow *f)
+{
+	put_any_key(w, f, f->expect ? KEY_EXPECT : 0, f->proto, &f->orig);
 }
 
 size_t
@@ -110,13 +107,25 @@ flow_pack_key(const struct flow *f, uint8_t out[FLOW_KEY_MAX])
 }
 
 size_t
+flow_pack_master_key(const struct flow *f, uint8_t out[FLOW_KEY_MAX])
+{
+	struct wbuf	 w;
+
+	if (f->master_proto == 0)
+		return 0;
+	wbuf_init(&w, out, FLOW_KEY_MAX);
+	put_any_key(&w, f, 0, f->master_proto, &f->master);
+	return w.len;
+}
+
+size_t
 flow_key_len(const uint8_t *body, size_t len)
 {
 	size_t	 n;
 
-	if (len < 2 || (body[0] & ~(KEY_V6 | KEY_ZONE_MASK)) != 0)
+	if (len < 2 || (body[0] & ~(KEY_V6 | KEY_ZONE_MASK | KEY_EXPECT)) != 0)
 		return 0;
-	n = 2 + 2 * addr_len(body[0] & KEY_V6 ? AF_INET6 : AF_INET) + 4;
+	n = 2 + 2 * flow_addr_len(body[0] & KEY_V6 ? AF_INET6 : AF_INET) + 4;
 	if (body[0] & KEY_ZONE_MASK)
 		n += 2;
 	return n <= len ? n : 0;
@@ -126,7 +135,7 @@ static void
 put_reply(struct wbuf *w, const struct flow *f)
 {
 	struct flow_tuple	 inv;
-	size_t			 alen = addr_len(f->family);
+	size_t			 alen = flow_addr_len(f->family);
 	uint8_t			 mask = 0;
 	size_t			 n = 1;
 
@@ -189,12 +198,18 @@ flow_pack(const struct flow *f, uint8_t *out, size_t cap)
 	wbuf_init(&w, out, cap);
 	put_key(&w, f);
 	wbuf_u8(&w, f->incarnation);
-	put_uint_attr(&w, FLOW_A_STATUS, f->status & FLOW_S_REPLICATED);
-	put_reply(&w, f);
-	if (f->mark != 0)
-		put_uint_attr(&w, FLOW_A_MARK, f->mark);
-	if (f->proto == IPPROTO_TCP)
-		put_tcp(&w, f);
+	if (f->expect) {
+		flow_put_expect(&w, f);
+	} else {
+		put_uint_attr(&w, FLOW_A_STATUS, f->status & FLOW_S_REPLICATED);
+		put_reply(&w, f);
+		if (f->mark != 0)
+			put_uint_attr(&w, FLOW_A_MARK, f->mark);
+		if (f->proto == IPPROTO_TCP)
+			put_tcp(&w, f);
+		if (f->has & FLOW_HAS_RARE)
+			flow_put_rare(&w, f);
+	}
 	wbuf_bytes(&w, f->extra, f->extra_len);
 	return wbuf_ok(&w) && w.len <= FLOW_BODY_MAX ? w.len : 0;
 }
@@ -202,7 +217,7 @@ flow_pack(const struct flow *f, uint8_t *out, size_t cap)
 static int
 get_key(struct rbuf *r, struct flow *f)
 {
-	size_t	 klen = flow_key_len(r->p, r->len), alen;
+	size_t	 klen = flow_key_len(r->p, r->len);
 	uint8_t	 flags, proto;
 	uint16_t zone = 0;
 
@@ -217,9 +232,8 @@ get_key(struct rbuf *r, struct flow *f)
 	if (f->zone_dir != FLOW_ZONE_NONE && (!rbuf_u16(r, &zone) || zone == 0))
 		return -EBADMSG;
 	f->zone = zone;
-	alen = addr_len(f->family);
-	if (!rbuf_bytes(r, f->orig.src.b, alen) || !rbuf_bytes(r, f->orig.dst.b, alen) ||
-	    !rbuf_u16(r, &f->orig.l4src) || !rbuf_u16(r, &f->orig.l4dst))
+	f->expect = flags & KEY_EXPECT;
+	if (!flow_get_tuple(r, f->family, &f->orig))
 		return -EBADMSG;
 	flow_tuple_invert(f->family, f->proto, &f->orig, &f->reply);
 	f->has = FLOW_HAS_REPLY;
@@ -243,7 +257,7 @@ flow_unpack_key(const uint8_t *key, size_t len, struct flow *f, size_t *used)
 static int
 get_reply(struct rbuf *r, struct flow *f)
 {
-	size_t	 alen = addr_len(f->family);
+	size_t	 alen = flow_addr_len(f->family);
 	uint8_t	 mask;
 
 	if (!rbuf_u8(r, &mask) || mask == 0 || (mask & ~REPLY_ALL) != 0)
@@ -284,6 +298,8 @@ static int
 get_attr(uint8_t type, struct rbuf *r, struct flow *f, bool *known)
 {
 	*known = true;
+	if (f->expect && (type & ~FLOW_A_MUST) < FLOW_A_LABELS)
+		return -EBADMSG;
 	switch (type & ~FLOW_A_MUST) {
 	case FLOW_A_STATUS:
 		if (!rbuf_uint(r, &f->status) || r->len != 0)
@@ -300,6 +316,8 @@ get_attr(uint8_t type, struct rbuf *r, struct flow *f, bool *known)
 	case FLOW_A_TCP:
 		return get_tcp(r, f);
 	default:
+		if ((type & ~FLOW_A_MUST) <= FLOW_A_EXPECT_FN)
+			return flow_get_rare(type & (uint8_t)~FLOW_A_MUST, r, f);
 		*known = false;
 		return type & FLOW_A_MUST ? -EPROTONOSUPPORT : 0;
 	}
@@ -348,9 +366,12 @@ flow_unpack(const uint8_t *body, size_t len, struct flow *f)
 		return rc;
 	if (!rbuf_u8(&r, &f->incarnation))
 		return -EBADMSG;
-	f->has |= FLOW_HAS_MARK;
+	if (!f->expect)
+		f->has |= FLOW_HAS_MARK;
 	if ((rc = get_attrs(&r, f)) < 0)
 		return rc;
+	if (f->expect)
+		return f->has & FLOW_HAS_EXPECT && f->master_proto != 0 ? 0 : -EBADMSG;
 	return f->has & FLOW_HAS_STATUS ? 0 : -EBADMSG;
 }
 
@@ -373,6 +394,8 @@ flow_merge(struct flow *f, const struct flow *d)
 		memcpy(f->tcp_flags, d->tcp_flags, sizeof(f->tcp_flags));
 	if (d->has & FLOW_HAS_TCP_WSCALE)
 		memcpy(f->tcp_wscale, d->tcp_wscale, sizeof(f->tcp_wscale));
+	if (d->has & (FLOW_HAS_RARE | FLOW_HAS_EXPECT))
+		flow_merge_rare(f, d);
 	f->has |= d->has;
 }
 
@@ -437,6 +460,28 @@ flow_tcp_state_parse(const char *s)
 	return -1;
 }
 
+static const char *const sctp_states[FLOW_SCTP_STATES] = {
+	"NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED", "SHUTDOWN_SENT",
+	"SHUTDOWN_RECD", "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT", "HEARTBEAT_ACKED"
+};
+
+const char *
+flow_sctp_state_name(uint8_t state)
+{
+	return state < FLOW_SCTP_STATES ? sctp_states[state] : "UNKNOWN";
+}
+
+static const char *const dccp_states[FLOW_DCCP_STATES] = {
+	"NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN", "CLOSEREQ", "CLOSING", "TIMEWAIT",
+	"IGNORE", "INVALID"
+};
+
+const char *
+flow_dccp_state_name(uint8_t state)
+{
+	return state < FLOW_DCCP_STATES ? dccp_states[state] : "UNKNOWN";
+}
+
 char *
 flow_str(const struct flow *f, char buf[FLOW_STR_MAX])
 {
@@ -447,9 +492,11 @@ flow_str(const struct flow *f, char buf[FLOW_STR_MAX])
 	inet_ntop(f->family, f->orig.dst.b, a[1], sizeof(a[1]));
 	inet_ntop(f->family, f->reply.src.b, a[2], sizeof(a[2]));
 	inet_ntop(f->family, f->reply.dst.b, a[3], sizeof(a[3]));
-	n = snprintf(buf, FLOW_STR_MAX, "%s %s:%u > %s:%u, reply %s:%u > %s:%u",
-	    flow_proto_name(f->proto), a[0], f->orig.l4src, a[1], f->orig.l4dst,
-	    a[2], f->reply.l4src, a[3], f->reply.l4dst);
+	n = snprintf(buf, FLOW_STR_MAX, "%s%s %s:%u > %s:%u", f->expect ? "expected " : "",
+	    flow_proto_name(f->proto), a[0], f->orig.l4src, a[1], f->orig.l4dst);
+	if (!f->expect && n > 0 && n < FLOW_STR_MAX)
+		n += snprintf(buf + n, (size_t)(FLOW_STR_MAX - n), ", reply %s:%u > %s:%u", a[2],
+		    f->reply.l4src, a[3], f->reply.l4dst);
 	if (f->zone_dir != FLOW_ZONE_NONE && n > 0 && n < FLOW_STR_MAX)
 		snprintf(buf + n, (size_t)(FLOW_STR_MAX - n), ", zone %u", f->zone);
 	return buf;

@@ -85,8 +85,10 @@ take_answer(struct kct_batch *b, const uint8_t *msg, const struct nlmsghdr *h,
 			b->err[k] = (uint16_t)-e;
 		return k == b->n - 1;
 	}
-	if (b->gets && kct_parse(msg, h->nlmsg_len, &b->got[k], &type) == 0)
+	if (b->gets && kct_parse(msg, h->nlmsg_len, &b->got[k], &type) == 0) {
+		b->got[k].has |= FLOW_HAS_WHOLE;
 		b->err[k] = 0;
+	}
 	return false;
 }
 
@@ -156,6 +158,8 @@ load(const struct kct_job *j, uint32_t i, struct flow *f)
 	f->timeout_s = it->timeout_s;
 	if (it->timeout_s != 0)
 		f->has |= FLOW_HAS_TIMEOUT;
+	if (j->dropped != NULL && !f->expect)
+		f->has &= ~(uint32_t)j->dropped[i];
 	return 0;
 }
 
@@ -308,6 +312,86 @@ reconsider_all(struct kct_batch *b, struct kct_job *j)
 		reconsider(b, j, idx, n);
 }
 
+/* --- what the kernel does not take ------------------------------------------------ */
+
+/* Without which part may it take the flow? */
+static uint32_t
+spare(int err, const struct flow *f)
+{
+	uint32_t	 rare = f->has & (FLOW_HAS_MASTER | FLOW_HAS_HELPER | FLOW_HAS_LABELS);
+
+	if (f->expect)
+		return 0;
+	switch (err) {
+	case ENOENT:			/* there is no such master */
+		return rare & FLOW_HAS_MASTER;
+	case EOPNOTSUPP:		/* no such helper */
+		return rare & FLOW_HAS_HELPER ? FLOW_HAS_HELPER : rare & FLOW_HAS_LABELS;
+	case ENOSPC:			/* the ruleset knows no labels */
+		return rare & FLOW_HAS_LABELS;
+	default:
+		return 0;
+	}
+}
+
+static void
+count_lost(struct kct_job *j, uint32_t part)
+{
+	if (part == FLOW_HAS_MASTER)
+		j->res.lost_master++;
+	else if (part == FLOW_HAS_HELPER)
+		j->res.lost_helper++;
+	else
+		j->res.lost_labels++;
+}
+
+/* True if there is another try to be made for item i. */
+static bool
+do_without(struct kct_job *j, uint32_t i)
+{
+	struct flow	 f;
+	uint32_t	 part;
+
+	if ((j->op != KCT_CREATE && j->op != KCT_UPDATE) || j->err[i] == 0 || load(j, i, &f) < 0 ||
+	    (part = spare(j->err[i], &f)) == 0)
+		return false;
+	if (j->dropped == NULL && (j->dropped = calloc(j->n, sizeof(*j->dropped))) == NULL)
+		return false;
+	j->dropped[i] |= (uint16_t)part;
+	count_lost(j, part);
+	return true;
+}
+
+/*
+ * A missing master, helper or label costs these, not the flow: it is written
+ * without.  Each turn takes something away, so that there is an end.  True if
+ * there was a turn.
+ */
+static bool
+retry_without(struct kct_batch *b, struct kct_job *j)
+{
+	uint32_t	 i, again;
+	bool		 any = false;
+
+	do {
+		again = 0;
+		begin(b, false);
+		for (i = 0; i < j->n && !atomic_load(&b->stop); i++) {
+			if (do_without(j, i)) {
+				add_item(b, j, i, j->op);
+				again++;
+			}
+			if (b->n == BATCH || (i == j->n - 1 && b->n > 0)) {
+				exchange(b, j);
+				settle(b, j);
+				begin(b, false);
+			}
+		}
+		any |= again > 0;
+	} while (again > 0);
+	return any;
+}
+
 static void
 tally(struct kct_job *j)
 {
@@ -351,7 +435,10 @@ kct_batch_run(struct kct_batch *b, struct kct_job *j)
 			begin(b, j->op == KCT_GET);
 		}
 	}
-	reconsider_all(b, j);
+	(void)retry_without(b, j);
+	do
+		reconsider_all(b, j);
+	while (retry_without(b, j));
 	tally(j);
 }
 

@@ -47,6 +47,7 @@ struct kct_dump {
 	uint32_t		 seq;
 	uint64_t		 start_ns;
 	struct kct_dump_filter	 filter;
+	bool			 expects_too;	/* when the flows are done */
 	struct kct_dump_ops	 ops;
 	void			*ctx;
 	struct kct_dump_result	 res;
@@ -56,6 +57,7 @@ struct kct_dump {
 	pthread_mutex_t		 lock;
 	pthread_cond_t		 go;
 	bool			 want;		/* under lock: the thread is to read */
+	bool			 again;		/* with it: after another request */
 	bool			 full;		/* under lock: it has */
 	bool			 dead;		/* under lock: it is to free everything */
 	int			 rc;		/* of reading */
@@ -114,6 +116,9 @@ reader_main(void *arg)
 	int		 rc = send_request(d);
 
 	while (asked(d)) {
+		if (rc == 0 && d->again)
+			rc = send_request(d);
+		d->again = false;
 		if (rc == 0)
 			rc = read_some(d);
 		pthread_mutex_lock(&d->lock);
@@ -196,6 +201,12 @@ take_message(struct kct_dump *d, const uint8_t *msg, const struct nlmsghdr *h,
 	if (h->nlmsg_flags & NLM_F_DUMP_INTR)
 		d->res.interrupted = true;
 	if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR) {
+		if (nl_error(payload) == 0 && d->expects_too) {
+			d->expects_too = false;
+			d->filter.expect = d->again = true;
+			d->seq++;
+			return false;
+		}
 		finish(d, nl_error(payload));
 		return true;
 	}
@@ -205,6 +216,7 @@ take_message(struct kct_dump *d, const uint8_t *msg, const struct nlmsghdr *h,
 		d->res.bad++;
 		return false;
 	}
+	d->flows[d->nflows].has |= FLOW_HAS_WHOLE;
 	if (++d->nflows == FLOWS)
 		hand_over(d);
 	return d->dropped;
@@ -344,6 +356,7 @@ kct_dump_start(struct ev_loop *loop, const struct kct_dump_conf *conf,
 	d->start_ns = clock_mono_ns();
 	d->loop = loop;
 	d->filter = conf->filter;
+	d->expects_too = conf->expects_too;
 	d->ops = *ops;
 	d->ctx = ctx;
 	d->pace_s = (double)conf->pace_ms / 1e3;

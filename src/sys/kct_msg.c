@@ -16,22 +16,15 @@
 #include <netinet/in.h>
 
 #include "ctsync/kct_msg.h"
-#include "nl.h"
+#include "kct_put.h"
 
-#define HEAD		(sizeof(struct nlmsghdr) + sizeof(struct nfgenmsg))
+#define HEAD		KCT_HEAD
 #define TYPE(t)		((uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | (t)))
 
 #define PROTO_DCCP	33
 #define PROTO_UDPLITE	136
 
 /* --- parsing ------------------------------------------------------------- */
-
-/* What a tuple says besides addresses and ports. */
-struct tuple_extra {
-	uint16_t	 zone;
-	uint8_t		 proto;
-	unsigned	 seen;		/* SEEN_* */
-};
 
 #define SEEN_SRC	0x01u
 #define SEEN_DST	0x02u
@@ -63,7 +56,7 @@ get_ip(struct rbuf r, uint8_t family, struct flow_tuple *t, unsigned *seen)
 }
 
 static bool
-get_l4(struct rbuf r, struct flow_tuple *t, struct tuple_extra *x)
+get_l4(struct rbuf r, struct flow_tuple *t, struct kct_tuple_extra *x)
 {
 	struct rbuf	 v;
 	unsigned	 type;
@@ -103,8 +96,8 @@ get_l4(struct rbuf r, struct flow_tuple *t, struct tuple_extra *x)
 	return ok && r.len == 0;
 }
 
-static bool
-get_tuple(struct rbuf r, uint8_t family, struct flow_tuple *t, struct tuple_extra *x)
+bool
+kct_get_tuple(struct rbuf r, uint8_t family, struct flow_tuple *t, struct kct_tuple_extra *x)
 {
 	struct rbuf	 v;
 	unsigned	 type;
@@ -180,7 +173,9 @@ get_protoinfo(struct rbuf r, struct flow *f)
 	unsigned	 type;
 
 	while (nl_attr_next(&r, &type, &v))
-		if (type == CTA_PROTOINFO_TCP && !get_tcp(v, f))
+		if ((type == CTA_PROTOINFO_TCP && !get_tcp(v, f)) ||
+		    (type == CTA_PROTOINFO_SCTP && !kct_get_sctp(v, f)) ||
+		    (type == CTA_PROTOINFO_DCCP && !kct_get_dccp(v, f)))
 			return false;
 	return r.len == 0;
 }
@@ -205,12 +200,12 @@ get_number(unsigned type, struct rbuf *v, struct flow *f)
 	case CTA_ZONE:
 		return rbuf_u16(v, &f->zone);
 	default:
-		return true;
+		return kct_get_rare(type, *v, f);
 	}
 }
 
 static void
-set_zone(struct flow *f, const struct tuple_extra *orig, const struct tuple_extra *reply)
+set_zone(struct flow *f, const struct kct_tuple_extra *orig, const struct kct_tuple_extra *reply)
 {
 	if (f->zone != 0) {
 		f->zone_dir = FLOW_ZONE_BOTH;
@@ -226,7 +221,7 @@ set_zone(struct flow *f, const struct tuple_extra *orig, const struct tuple_extr
 static int
 get_attrs(struct rbuf *r, struct flow *f)
 {
-	struct tuple_extra	 orig = { .seen = 0 }, reply = { .seen = 0 };
+	struct kct_tuple_extra	 orig = { .seen = 0 }, reply = { .seen = 0 };
 	struct rbuf		 v;
 	unsigned		 type;
 	bool			 ok = true;
@@ -234,10 +229,10 @@ get_attrs(struct rbuf *r, struct flow *f)
 	while (ok && nl_attr_next(r, &type, &v)) {
 		switch (type) {
 		case CTA_TUPLE_ORIG:
-			ok = get_tuple(v, f->family, &f->orig, &orig);
+			ok = kct_get_tuple(v, f->family, &f->orig, &orig);
 			break;
 		case CTA_TUPLE_REPLY:
-			ok = get_tuple(v, f->family, &f->reply, &reply);
+			ok = kct_get_tuple(v, f->family, &f->reply, &reply);
 			f->has |= FLOW_HAS_REPLY;
 			break;
 		case CTA_PROTOINFO:
@@ -261,16 +256,21 @@ kct_parse(const void *msg, size_t len, struct flow *f, enum kct_msg_type *type)
 	struct nlmsghdr		 h;
 	struct nfgenmsg		 g;
 	struct rbuf		 r;
+	bool			 expect;
 
 	rbuf_init(&r, msg, len);
 	if (!rbuf_bytes(&r, &h, sizeof(h)) || !rbuf_bytes(&r, &g, sizeof(g)))
 		return -EBADMSG;
 	if (h.nlmsg_len < HEAD || h.nlmsg_len > len)
 		return -EBADMSG;
-	if (h.nlmsg_type == TYPE(IPCTNL_MSG_CT_NEW))
+	expect = h.nlmsg_type >> 8 == NFNL_SUBSYS_CTNETLINK_EXP;
+	if (!expect && h.nlmsg_type >> 8 != NFNL_SUBSYS_CTNETLINK)
+		return -ENOMSG;
+	/* the numbers of both subsystems are the same */
+	if ((h.nlmsg_type & 0xff) == IPCTNL_MSG_CT_NEW)
 		*type = h.nlmsg_flags & (NLM_F_CREATE | NLM_F_EXCL) ?
 		    KCT_MSG_NEW : KCT_MSG_UPDATE;
-	else if (h.nlmsg_type == TYPE(IPCTNL_MSG_CT_DELETE))
+	else if ((h.nlmsg_type & 0xff) == IPCTNL_MSG_CT_DELETE)
 		*type = KCT_MSG_DESTROY;
 	else
 		return -ENOMSG;
@@ -279,77 +279,10 @@ kct_parse(const void *msg, size_t len, struct flow *f, enum kct_msg_type *type)
 	memset(f, 0, sizeof(*f));
 	f->family = g.nfgen_family;
 	r.len = h.nlmsg_len - HEAD;
-	return get_attrs(&r, f);
+	return expect ? kct_parse_expect(r, f) : get_attrs(&r, f);
 }
 
 /* --- building ------------------------------------------------------------ */
-
-static inline uint8_t *
-put_head(uint8_t *p, unsigned type, unsigned len)
-{
-	struct nlattr	 a = { .nla_len = (uint16_t)len, .nla_type = (uint16_t)type };
-
-	memcpy(p, &a, sizeof(a));
-	return p + sizeof(a);
-}
-
-static inline uint8_t *
-put_u8(uint8_t *p, unsigned type, uint8_t v)
-{
-	uint8_t	 padded[4] = { v, 0, 0, 0 };
-
-	p = put_head(p, type, 5);
-	memcpy(p, padded, sizeof(padded));
-	return p + sizeof(padded);
-}
-
-static inline uint8_t *
-put_be16(uint8_t *p, unsigned type, uint16_t v)
-{
-	uint8_t	 padded[4] = { (uint8_t)(v >> 8), (uint8_t)v, 0, 0 };
-
-	p = put_head(p, type, 6);
-	memcpy(p, padded, sizeof(padded));
-	return p + sizeof(padded);
-}
-
-static inline uint8_t *
-put_be32(uint8_t *p, unsigned type, uint32_t v)
-{
-	uint32_t	 be = htonl(v);
-
-	p = put_head(p, type, 8);
-	memcpy(p, &be, sizeof(be));
-	return p + sizeof(be);
-}
-
-static inline uint8_t *
-put_addr(uint8_t *p, uint8_t family, unsigned v4, unsigned v6, const struct flow_addr *a)
-{
-	if (family == AF_INET6) {
-		p = put_head(p, v6, 20);
-		memcpy(p, a->b, 16);
-		return p + 16;
-	}
-	p = put_head(p, v4, 8);
-	memcpy(p, a->b, 4);
-	return p + 4;
-}
-
-/* A nest: its length is known when it ends. */
-static inline uint8_t *
-nest_begin(uint8_t *p, unsigned type)
-{
-	return put_head(p, type | NLA_F_NESTED, 0);
-}
-
-static inline void
-nest_end(uint8_t *content, const uint8_t *end)
-{
-	uint16_t	 len = (uint16_t)((size_t)(end - content) + sizeof(struct nlattr));
-
-	memcpy(content - sizeof(struct nlattr), &len, sizeof(len));
-}
 
 static bool
 has_ports(uint8_t proto)
@@ -368,17 +301,17 @@ has_ports(uint8_t proto)
 }
 
 static uint8_t *
-put_l4(uint8_t *p, const struct flow *f, const struct flow_tuple *t)
+put_l4(uint8_t *p, uint8_t family, uint8_t proto, const struct flow_tuple *t)
 {
 	uint8_t	*nest;
-	bool	 v6 = f->family == AF_INET6;
+	bool	 v6 = family == AF_INET6;
 
 	p = nest = nest_begin(p, CTA_TUPLE_PROTO);
-	p = put_u8(p, CTA_PROTO_NUM, f->proto);
-	if (has_ports(f->proto)) {
+	p = put_u8(p, CTA_PROTO_NUM, proto);
+	if (has_ports(proto)) {
 		p = put_be16(p, CTA_PROTO_SRC_PORT, t->l4src);
 		p = put_be16(p, CTA_PROTO_DST_PORT, t->l4dst);
-	} else if (flow_proto_is_icmp(f->family, f->proto)) {
+	} else if (flow_proto_is_icmp(family, proto)) {
 		p = put_be16(p, v6 ? CTA_PROTO_ICMPV6_ID : CTA_PROTO_ICMP_ID, t->l4src);
 		p = put_u8(p, v6 ? CTA_PROTO_ICMPV6_TYPE : CTA_PROTO_ICMP_TYPE,
 		    (uint8_t)(t->l4dst >> 8));
@@ -389,23 +322,38 @@ put_l4(uint8_t *p, const struct flow *f, const struct flow_tuple *t)
 	return p;
 }
 
-/* A tuple, with the zone of its direction if it has one. */
-static uint8_t *
-put_tuple(uint8_t *p, unsigned type, const struct flow *f, const struct flow_tuple *t)
+uint8_t *
+kct_put_tuple(uint8_t *p, unsigned type, uint8_t family, uint8_t proto, const struct flow_tuple *t,
+    uint16_t zone)
 {
 	uint8_t		*tuple, *ip;
-	unsigned	 zone_dir = type == CTA_TUPLE_ORIG ? FLOW_ZONE_ORIG : FLOW_ZONE_REPLY;
 
 	p = tuple = nest_begin(p, type);
 	p = ip = nest_begin(p, CTA_TUPLE_IP);
-	p = put_addr(p, f->family, CTA_IP_V4_SRC, CTA_IP_V6_SRC, &t->src);
-	p = put_addr(p, f->family, CTA_IP_V4_DST, CTA_IP_V6_DST, &t->dst);
+	p = put_addr(p, family, CTA_IP_V4_SRC, CTA_IP_V6_SRC, &t->src);
+	p = put_addr(p, family, CTA_IP_V4_DST, CTA_IP_V6_DST, &t->dst);
 	nest_end(ip, p);
-	p = put_l4(p, f, t);
-	if (f->zone_dir == zone_dir)
-		p = put_be16(p, CTA_TUPLE_ZONE, f->zone);
+	p = put_l4(p, family, proto, t);
+	if (zone != 0)
+		p = put_be16(p, CTA_TUPLE_ZONE, zone);
 	nest_end(tuple, p);
 	return p;
+}
+
+uint8_t *
+kct_put_header(uint8_t *buf, unsigned subsys, unsigned msg, unsigned flags, uint32_t seq,
+    uint8_t family)
+{
+	struct nlmsghdr	 h = {
+		.nlmsg_type = (uint16_t)(subsys << 8 | msg),
+		.nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags),
+		.nlmsg_seq = seq,
+	};
+	struct nfgenmsg	 g = { .nfgen_family = family, .version = NFNETLINK_V0 };
+
+	memcpy(buf, &h, sizeof(h));
+	memcpy(buf + sizeof(h), &g, sizeof(g));
+	return buf + HEAD;
 }
 
 /*
@@ -415,24 +363,17 @@ put_tuple(uint8_t *p, unsigned type, const struct flow *f, const struct flow_tup
 static uint8_t *
 put_key(uint8_t *buf, unsigned msg, unsigned flags, uint32_t seq, const struct flow *f)
 {
-	struct nlmsghdr	 h = {
-		.nlmsg_type = TYPE(msg),
-		.nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags),
-		.nlmsg_seq = seq,
-	};
-	struct nfgenmsg	 g = { .nfgen_family = f->family, .version = NFNETLINK_V0 };
-	uint8_t		*p;
+	uint8_t	*p = kct_put_header(buf, NFNL_SUBSYS_CTNETLINK, msg, flags, seq, f->family);
 
-	memcpy(buf, &h, sizeof(h));
-	memcpy(buf + sizeof(h), &g, sizeof(g));
-	p = put_tuple(buf + HEAD, CTA_TUPLE_ORIG, f, &f->orig);
+	p = kct_put_tuple(p, CTA_TUPLE_ORIG, f->family, f->proto, &f->orig,
+	    f->zone_dir == FLOW_ZONE_ORIG ? f->zone : 0);
 	if (f->zone_dir == FLOW_ZONE_BOTH)
 		p = put_be16(p, CTA_ZONE, f->zone);
 	return p;
 }
 
-static size_t
-finish(uint8_t *buf, const uint8_t *end)
+size_t
+kct_finish(uint8_t *buf, const uint8_t *end)
 {
 	uint32_t	 len = (uint32_t)(end - buf);
 
@@ -448,16 +389,6 @@ kct_msg_ack(uint8_t *msg)
 	memcpy(&h, msg, sizeof(h));
 	h.nlmsg_flags |= NLM_F_ACK;
 	memcpy(msg, &h, sizeof(h));
-}
-
-static inline uint8_t *
-put_flags(uint8_t *p, unsigned type, unsigned flags, unsigned mask)
-{
-	uint8_t	 padded[4] = { (uint8_t)flags, (uint8_t)mask, 0, 0 };
-
-	p = put_head(p, type, 6);
-	memcpy(p, padded, sizeof(padded));
-	return p + sizeof(padded);
 }
 
 /* State, scale and flags as far as `has` says; only bits in mask are touched. */
@@ -540,9 +471,12 @@ kct_build_create(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f, u
 
 	if (cap < KCT_MSG_MAX)
 		return 0;
+	if (f->expect)
+		return kct_build_expect(buf, NLM_F_CREATE | NLM_F_EXCL, seq, f);
 	plain_reply(f, &reply);
 	p = put_key(buf, IPCTNL_MSG_CT_NEW, NLM_F_CREATE | NLM_F_EXCL, seq, f);
-	p = put_tuple(p, CTA_TUPLE_REPLY, f, &reply);
+	p = kct_put_tuple(p, CTA_TUPLE_REPLY, f->family, f->proto, &reply,
+	    f->zone_dir == FLOW_ZONE_REPLY ? f->zone : 0);
 	p = put_be32(p, CTA_STATUS, (f->status & KCT_STATUS_SETTABLE) | FLOW_S_CONFIRMED);
 	p = put_be32(p, CTA_TIMEOUT, f->timeout_s);
 	if (f->mark != 0)
@@ -550,13 +484,17 @@ kct_build_create(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f, u
 	if (f->proto == IPPROTO_TCP)
 		p = put_tcp(p, f, FLOW_HAS_TCP_STATE | FLOW_HAS_TCP_WSCALE,
 		    FLOW_TF_REPLICATED | liberal, liberal);
+	if (f->has & FLOW_HAS_RARE) {
+		p = kct_put_rare(p, f);
+		p = kct_put_rare_new(p, f);
+	}
 	/* Of a reply, the source is what the destination became, and vice versa. */
 	if (f->status & FLOW_S_DST_NAT)
 		p = put_nat(p, f, CTA_NAT_DST, &f->reply.src, f->reply.l4src);
 	if (f->status & FLOW_S_SRC_NAT)
 		p = put_nat(p, f, CTA_NAT_SRC, &f->reply.dst,
 		    icmp ? f->reply.l4src : f->reply.l4dst);
-	return finish(buf, p);
+	return kct_finish(buf, p);
 }
 
 size_t
@@ -570,6 +508,8 @@ kct_build_update(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f, u
 
 	if (cap < KCT_MSG_MAX)
 		return 0;
+	if (f->expect)
+		return kct_build_expect(buf, 0, seq, f);
 	p = put_key(buf, IPCTNL_MSG_CT_NEW, 0, seq, f);
 	if ((f->has & FLOW_HAS_TIMEOUT) && !((f->status | keep) & FLOW_S_FIXED_TIMEOUT))
 		p = put_be32(p, CTA_TIMEOUT, f->timeout_s);
@@ -585,7 +525,9 @@ kct_build_update(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f, u
 		 */
 		p = put_tcp(p, f, f->has, mask | liberal | (liberal ? FLOW_TF_MAXACK_SET : 0),
 		    liberal);
-	return finish(buf, p);
+	if (f->has & FLOW_HAS_RARE)
+		p = kct_put_rare(p, f);
+	return kct_finish(buf, p);
 }
 
 size_t
@@ -597,7 +539,7 @@ kct_build_timeout(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
 		return 0;
 	p = put_key(buf, IPCTNL_MSG_CT_NEW, 0, seq, f);
 	p = put_be32(p, CTA_TIMEOUT, f->timeout_s);
-	return finish(buf, p);
+	return kct_finish(buf, p);
 }
 
 size_t
@@ -614,7 +556,7 @@ kct_build_strict(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
 	p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_REPLY, 0, FLOW_TF_BE_LIBERAL);
 	nest_end(tcp, p);
 	nest_end(info, p);
-	return finish(buf, p);
+	return kct_finish(buf, p);
 }
 
 size_t
@@ -622,7 +564,9 @@ kct_build_delete(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
 {
 	if (cap < KCT_MSG_MAX)
 		return 0;
-	return finish(buf, put_key(buf, IPCTNL_MSG_CT_DELETE, 0, seq, f));
+	if (f->expect)
+		return kct_build_expect_key(buf, IPCTNL_MSG_EXP_DELETE, seq, f);
+	return kct_finish(buf, put_key(buf, IPCTNL_MSG_CT_DELETE, 0, seq, f));
 }
 
 size_t
@@ -630,24 +574,22 @@ kct_build_get(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
 {
 	if (cap < KCT_MSG_MAX)
 		return 0;
-	return finish(buf, put_key(buf, IPCTNL_MSG_CT_GET, 0, seq, f));
+	if (f->expect)
+		return kct_build_expect_key(buf, IPCTNL_MSG_EXP_GET, seq, f);
+	return kct_finish(buf, put_key(buf, IPCTNL_MSG_CT_GET, 0, seq, f));
 }
 
 size_t
 kct_build_dump(uint8_t *buf, size_t cap, uint32_t seq, const struct kct_dump_filter *filter)
 {
-	struct nlmsghdr	 h = {
-		.nlmsg_type = TYPE(IPCTNL_MSG_CT_GET),
-		.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
-		.nlmsg_seq = seq,
-	};
-	struct nfgenmsg	 g = { .nfgen_family = filter->family, .version = NFNETLINK_V0 };
-	uint8_t		*p = buf + HEAD;
+	uint8_t	*p;
 
 	if (cap < KCT_MSG_MAX)
 		return 0;
-	memcpy(buf, &h, sizeof(h));
-	memcpy(buf + sizeof(h), &g, sizeof(g));
+	p = kct_put_header(buf, filter->expect ? NFNL_SUBSYS_CTNETLINK_EXP : NFNL_SUBSYS_CTNETLINK,
+	    IPCTNL_MSG_CT_GET, NLM_F_DUMP, seq, filter->family);
+	if (filter->expect)
+		return kct_finish(buf, p);
 	if (filter->mark_mask != 0) {
 		p = put_be32(p, CTA_MARK, filter->mark);
 		p = put_be32(p, CTA_MARK_MASK, filter->mark_mask);
@@ -656,7 +598,7 @@ kct_build_dump(uint8_t *buf, size_t cap, uint32_t seq, const struct kct_dump_fil
 		p = put_be32(p, CTA_STATUS, filter->status);
 		p = put_be32(p, CTA_STATUS_MASK, filter->status_mask);
 	}
-	return finish(buf, p);
+	return kct_finish(buf, p);
 }
 
 static bool
@@ -670,7 +612,9 @@ same_tuple(const struct flow_tuple *a, const struct flow_tuple *b)
 bool
 kct_same_flow(const struct flow *a, const struct flow *b)
 {
-	return a->family == b->family && a->proto == b->proto &&
-	    a->zone_dir == b->zone_dir && a->zone == b->zone &&
-	    same_tuple(&a->orig, &b->orig) && same_tuple(&a->reply, &b->reply);
+	if (a->family != b->family || a->proto != b->proto || a->expect != b->expect ||
+	    a->zone_dir != b->zone_dir || a->zone != b->zone || !same_tuple(&a->orig, &b->orig))
+		return false;
+	return a->expect ? a->master_proto == b->master_proto && same_tuple(&a->master, &b->master) :
+	    same_tuple(&a->reply, &b->reply);
 }

@@ -103,7 +103,9 @@ job_results(struct kct_job *j)
 
 	free(j->err);
 	free(j->was_there);
+	free(j->dropped);
 	free(j->flows);
+	j->dropped = NULL;
 	j->was_there = NULL;
 	j->flows = NULL;
 	if ((j->err = calloc(n, sizeof(*j->err))) == NULL)
@@ -130,6 +132,7 @@ kct_job_free(struct kct_job *j)
 	free(j->bytes);
 	free(j->err);
 	free(j->was_there);
+	free(j->dropped);
 	free(j->flows);
 	free(j);
 }
