@@ -249,7 +249,8 @@ bool	flow_proto_is_icmp(uint8_t family, uint8_t proto);
 size_t	flow_pack_key(const struct flow *f, uint8_t out[FLOW_KEY_MAX]);
 
 /*
- * Length of the key at the head of a body of len bytes, 0 if it is none.
+ * Length of the key at the head of a body of len bytes, 0 if it is none.  Keys
+ * of a kind that only later versions know have one, too.
  */
 size_t	flow_key_len(const uint8_t *body, size_t len);
 
@@ -263,7 +264,8 @@ size_t	flow_pack(const struct flow *f, uint8_t *out, size_t cap);
 
 /*
  * Decode a body.  0; -EBADMSG if it is malformed; -EPROTONOSUPPORT if it holds
- * an attribute that must be understood and is not.  On success everything of
+ * an attribute that must be understood and is not, or if its key is of a kind
+ * that is not known.  On success everything of
  * *f is set but id and timeout (0, and not in has); f->extra points into body.
  */
 int	flow_unpack(const uint8_t *body, size_t len, struct flow *f)

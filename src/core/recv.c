@@ -18,6 +18,7 @@
 #define ACK_DELAY_US		20000	/* a timer of its own at the latest */
 #define ACK_EARLY_US		5000	/* when we are awake for a frame anyway */
 #define RECORDS_MAX		600	/* FLOW and GONE records in a frame: as many as fit */
+#define REFUSED_RETRY_US	60000000	/* new generations, when something was refused */
 #define FULL_RETRY_US		10000000	/* full synchronisations of a full table, one each */
 #define SILENCE_US		2000000	/* a stream that says nothing is dead */
 #define ROOM_LOOK		1024u	/* entries looked at for one that may go */
@@ -896,6 +897,12 @@ recv_run(struct recv *r, unsigned n, uint64_t now_us)
 		recv_uncount(r, r->sweep_h);
 		ftab_remove(r->tab, r->sweep_h);
 		r->stats.swept++;
+	}
+	if (!r->refused)
+		r->refused_us = now_us;
+	else if (now_us - r->refused_us >= REFUSED_RETRY_US) {
+		r->refused_us = now_us;
+		recv_ask(r, true);	/* what we could not read may have ended */
 	}
 	if (!r->table_full)
 		r->full_us = now_us;

@@ -66,6 +66,7 @@ struct recv {
 	bool			 full_sync;	/* older generations are to be swept at the horizon */
 	bool			 table_full;
 	uint64_t		 full_us;	/* since when */
+	uint64_t		 refused_us;	/* since when something was refused, or of the last new try */
 	struct wire_pos		 a, t;		/* applied up to */
 	struct wire_pos		 told;		/* the highest positions of this epoch */
 

@@ -639,14 +639,25 @@ open_error(ssize_t rc)
 }
 
 static void
+frame_in(struct node *n, struct peer *p, unsigned link, uint32_t stream, size_t len)
+{
+	bool	 before = recv_refused(p->recv);
+
+	if (recv_frame(p->recv, stream, n->in, len, n->now_us) < 0)
+		reject(n, link, REJ_MALFORMED, p->name);
+	if (!before && recv_refused(p->recv))
+		log_msg(LOG_WARNING, "%s sends flows that only a newer version understands: they are left "
+		    "out, and this node is not ready for it; upgrade it", p->name);
+}
+
+static void
 data_in(struct node *n, struct peer *p, unsigned link, const struct seal_header *sh, size_t len)
 {
 	struct signal	 s;
 
 	if (sh->stream != 0) {
 		note_alive(n, p, link);
-		if (recv_frame(p->recv, sh->stream, n->in, len, n->now_us) < 0)
-			reject(n, link, REJ_MALFORMED, p->name);
+		frame_in(n, p, link, sh->stream, len);
 	} else if (parse_signal(&s, n->in, len))
 		handle_signal(n, p, link, &s);
 	else

@@ -24,6 +24,12 @@
 #define KEY_ZONE_MASK	0x06u
 #define KEY_EXPECT	0x08u
 
+/* A test builds a daemon that knows no more than an older version did. */
+#ifndef FLOW_KNOWN_MAX
+#define FLOW_KNOWN_MAX	FLOW_A_EXPECT_FN
+#endif
+#define KEY_KNOWN	(KEY_V6 | KEY_ZONE_MASK | (FLOW_KNOWN_MAX < FLOW_A_EXPECT ? 0 : KEY_EXPECT))
+
 /* Mask of FLOW_A_REPLY: what differs from the mirrored original tuple. */
 #define REPLY_SRC	0x01u
 #define REPLY_DST	0x02u
@@ -123,7 +129,7 @@ flow_key_len(const uint8_t *body, size_t len)
 {
 	size_t	 n;
 
-	if (len < 2 || (body[0] & ~(KEY_V6 | KEY_ZONE_MASK | KEY_EXPECT)) != 0)
+	if (len < 2)
 		return 0;
 	n = 2 + 2 * flow_addr_len(body[0] & KEY_V6 ? AF_INET6 : AF_INET) + 4;
 	if (body[0] & KEY_ZONE_MASK)
@@ -207,7 +213,7 @@ flow_pack(const struct flow *f, uint8_t *out, size_t cap)
 			put_uint_attr(&w, FLOW_A_MARK, f->mark);
 		if (f->proto == IPPROTO_TCP)
 			put_tcp(&w, f);
-		if (f->has & FLOW_HAS_RARE)
+		if ((f->has & FLOW_HAS_RARE) && FLOW_KNOWN_MAX >= FLOW_A_LABELS)
 			flow_put_rare(&w, f);
 	}
 	wbuf_bytes(&w, f->extra, f->extra_len);
@@ -226,6 +232,8 @@ get_key(struct rbuf *r, struct flow *f)
 	memset(f, 0, sizeof(*f));
 	if (!rbuf_u8(r, &flags) || !rbuf_u8(r, &proto))
 		return -EBADMSG;
+	if ((flags & ~KEY_KNOWN) != 0)
+		return -EPROTONOSUPPORT;
 	f->family = flags & KEY_V6 ? AF_INET6 : AF_INET;
 	f->proto = proto;
 	f->zone_dir = (uint8_t)((flags & KEY_ZONE_MASK) >> KEY_ZONE_SHIFT);
@@ -316,7 +324,7 @@ get_attr(uint8_t type, struct rbuf *r, struct flow *f, bool *known)
 	case FLOW_A_TCP:
 		return get_tcp(r, f);
 	default:
-		if ((type & ~FLOW_A_MUST) <= FLOW_A_EXPECT_FN)
+		if ((type & ~FLOW_A_MUST) <= FLOW_KNOWN_MAX)
 			return flow_get_rare(type & (uint8_t)~FLOW_A_MUST, r, f);
 		*known = false;
 		return type & FLOW_A_MUST ? -EPROTONOSUPPORT : 0;

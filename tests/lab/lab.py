@@ -314,11 +314,11 @@ takeover = {{ inject = "{inject}"; }};
 """)
         return self.config
 
-    def start_ctsyncd(self, wait=True, **config):
+    def start_ctsyncd(self, wait=True, program="ctsyncd", **config):
         """Start the daemon (config: see write_config) and wait until its control socket answers."""
         if config or not self.config.exists():
             self.write_config(**config)
-        self.daemon = self.spawn(self.lab.bin("ctsyncd"), "-c", self.config,
+        self.daemon = self.spawn(self.lab.bin(program), "-c", self.config,
                                  log=f"{self.name}-ctsyncd.log")
         if wait:
             wait_for(self._daemon_answers, 10, f"{self.name}: ctsyncd to answer")
