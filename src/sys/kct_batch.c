@@ -243,6 +243,10 @@ decide(struct kct_batch *b, struct kct_job *j, uint32_t i, const struct flow *go
 		return;
 	}
 	*update = got != NULL;
+	/* no labels is a value, too, where there are some */
+	if (*update && !f.expect && memcmp(got->rare.labels, f.rare.labels, FLOW_LABEL_BYTES) != 0 &&
+	    !(j->dropped != NULL && (j->dropped[i] & FLOW_HAS_LABELS)))
+		f.has |= FLOW_HAS_LABELS;
 	len = build(b, *update ? KCT_UPDATE : KCT_CREATE, j->options, &f,
 	    *update ? got->status : 0);
 	add_message(b, i, len);
