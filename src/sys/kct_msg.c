@@ -459,6 +459,11 @@ plain_reply(const struct flow *f, struct flow_tuple *r)
 		if (!icmp)
 			r->l4dst = f->reply.l4dst;
 	}
+	/* no range is given for keys: what their helper has made of them stands already */
+	if (f->proto == IPPROTO_GRE) {
+		r->l4src = f->reply.l4src;
+		r->l4dst = f->reply.l4dst;
+	}
 }
 
 size_t
