@@ -149,15 +149,22 @@ local_prefetch_body(const struct local *l, const struct local_key *k)
 	feed_prefetch_body(l->feed, k->guess);
 }
 
-/* Is all there that the table wants to know of a new flow? */
+/* Does an event hold all that every flow of its protocol has? */
 static bool
-is_whole(const struct flow *f)
+has_common(const struct flow *f)
 {
 	if (f->expect)
 		return true;
 	return (f->has & FLOW_HAS_STATUS) && (f->has & FLOW_HAS_REPLY) &&
 	    (f->proto != IPPROTO_TCP || (f->has & FLOW_HAS_TCP_STATE)) &&
 	    (f->proto != IPPROTO_SCTP || (f->has & FLOW_HAS_SCTP));
+}
+
+/* And what few have?  That is in the first event, and in its own. */
+static bool
+is_whole(enum local_event ev, const struct flow *f)
+{
+	return has_common(f) && (ev == LOCAL_NEW || f->expect);
 }
 
 void
@@ -199,6 +206,15 @@ local_passes(const struct local *l, const struct flow *f)
 	return f->expect ? local_has_master(l, f) : l->filter(l->fctx, f);
 }
 
+/* The filter leaves the flow out: for the table it has ended. */
+static void
+left_out(struct local *l, const struct local_key *k, const struct flow *f)
+{
+	l->stats.filtered++;
+	remember_end(l, k);
+	l->kept_out |= !f->expect;
+}
+
 /* The flow, complete, goes into the table, unless the filter leaves it out. */
 void
 local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow *f,
@@ -212,9 +228,9 @@ local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow 
 		/* its master may have yet to come */
 		if (f->expect && local_unknown_us(l) != 0)
 			l->wanted = true;
-		l->stats.filtered++;
-		remember_end(l, k);	/* for the table it has ended */
-		l->kept_out |= !f->expect;
+		left_out(l, k, f);
+		/* what its helper expects goes, too */
+		l->audit |= h != FTAB_NIL && f->helper[0] != '\0';
 		if (h != FTAB_NIL)
 			local_remove(l, h, now_us);
 		return;
@@ -275,9 +291,62 @@ local_ask_unknown(struct local *l, const struct local_key *k, uint64_t now_us)
 	if (l->unknown == NULL && (l->unknown = kjob_new(KOP_GET, KOWNER_LOCAL)) != NULL)
 		l->unknown->tag = LOCAL_TAG_UNKNOWN;
 	if (l->unknown == NULL || kjob_add(l->unknown, k->key, k->len, 0) < 0) {
+		local_delta_drop(l, k);
 		l->wanted = true;
 		l->lacking_us = local_earlier(l->lacking_us, now_us);
 	}
+}
+
+static unsigned
+find_delta(const struct local *l, uint64_t hash)
+{
+	unsigned	 i;
+
+	for (i = 0; i < l->deltas.n; i++)
+		if (l->deltas.hash[i] == hash)
+			break;
+	return i;
+}
+
+const struct flow *
+local_delta(const struct local *l, const struct local_key *k)
+{
+	unsigned	 i = l->deltas.n > 0 ? find_delta(l, ended_hash(k)) : 0;
+
+	return i < l->deltas.n ? &l->deltas.f[i] : NULL;
+}
+
+void
+local_delta_drop(struct local *l, const struct local_key *k)
+{
+	struct deltas	*d = &l->deltas;
+	unsigned	 i = d->n > 0 ? find_delta(l, ended_hash(k)) : 0;
+
+	if (i >= d->n)
+		return;
+	d->n--;
+	d->hash[i] = d->hash[d->n];
+	d->f[i] = d->f[d->n];
+}
+
+/* Remember what an event told of a flow that has to be asked for; true if it was asked for before. */
+static bool
+keep_delta(struct local *l, const struct local_key *k, const struct flow *f)
+{
+	struct deltas	*d = &l->deltas;
+	uint64_t	 hash = ended_hash(k);
+	unsigned	 i = find_delta(l, hash);
+
+	if (i < d->n) {
+		flow_merge(&d->f[i], f);
+		return true;
+	}
+	if (i < DELTAS) {
+		d->hash[i] = hash;
+		d->f[i] = *f;
+		d->n++;
+	}
+	return false;
 }
 
 static void
@@ -287,8 +356,10 @@ on_destroy(struct local *l, uint32_t h, const struct local_key *k, const struct 
 	uint32_t	 id;
 
 	remember_end(l, k);
-	if (h == FTAB_NIL)
+	if (h == FTAB_NIL) {
+		local_delta_drop(l, k);
 		return;
+	}
 	id = *feed_id(l->feed, h);
 	if ((f->has & FLOW_HAS_ID) && id != 0 && id != f->id) {
 		l->stats.stale_destroys++;
@@ -304,11 +375,14 @@ on_destroy(struct local *l, uint32_t h, const struct local_key *k, const struct 
 }
 
 static void
-on_unknown(struct local *l, const struct local_key *k, const struct flow *f, uint64_t now_us)
+on_unknown(struct local *l, enum local_event ev, const struct local_key *k,
+    const struct flow *f, uint64_t now_us)
 {
-	if (is_whole(f))
+	if (is_whole(ev, f))
 		(void)local_store_new(l, k, f, now_us);
-	else
+	else if (has_common(f) && !l->filter(l->fctx, f))
+		left_out(l, k, f);
+	else if (!keep_delta(l, k, f))
 		local_ask_unknown(l, k, now_us);
 }
 
@@ -342,7 +416,7 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	}
 	other = (local_meta(l, h)->flags & LF_HELD) ||
 	    (cur.id != 0 && (cur.id != f->id || !(f->has & FLOW_HAS_ID)));
-	if (other && is_whole(f) && (ev == LOCAL_NEW || (f->has & FLOW_HAS_ID))) {
+	if (other && is_whole(ev, f)) {
 		reborn(l, h, k, &cur, f, now_us);
 		return;
 	}
@@ -363,7 +437,7 @@ local_event(struct local *l, enum local_event ev, const struct flow *f,
 	if (ev == LOCAL_DESTROY)
 		on_destroy(l, h, k, f, now_us);
 	else if (h == FTAB_NIL)
-		on_unknown(l, k, f, now_us);
+		on_unknown(l, ev, k, f, now_us);
 	else
 		on_known(l, ev, h, k, f, now_us);
 	l->in_event = false;

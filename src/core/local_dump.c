@@ -460,6 +460,24 @@ agrees(const struct local *l, uint32_t h, const struct flow *f)
 	return local_load(l, h, &cur) && compare(l, &cur, f, &merged);
 }
 
+/* A flow that was asked for, as it was when the question was answered. */
+static void
+got_unknown(struct local *l, const struct local_key *k, const struct flow *f, uint64_t now_us)
+{
+	const struct flow	*delta = local_delta(l, k);
+	struct flow		 nf = *f;
+	bool			 same = delta == NULL || delta->id == f->id;
+
+	if (delta != NULL && same)
+		flow_merge(&nf, delta);
+	local_delta_drop(l, k);
+	/* its end may be younger than the answer, or what we have been told is about another one */
+	if (local_ended_asking(l, k) || !same)
+		local_ask_unknown(l, k, now_us);
+	else if (local_store_new(l, k, &nf, now_us) != FTAB_NIL && nf.helper[0] != '\0')
+		l->audit = true;	/* what it expects was left out until now */
+}
+
 static void
 got_one(struct local *l, const struct kjob *j, uint32_t i, uint64_t now_us)
 {
@@ -481,17 +499,18 @@ got_one(struct local *l, const struct kjob *j, uint32_t i, uint64_t now_us)
 	h = feed_find(l->feed, k.hash, k.key, k.len);
 	if (it->err < 0 && !gone) {
 		/* nobody is asked any more */
+		if (j->tag == LOCAL_TAG_UNKNOWN)
+			local_delta_drop(l, &k);
 		if (h != FTAB_NIL && (local_meta(l, h)->flags & LF_ASKED) == j->tag)
 			local_meta(l, h)->flags &= (uint8_t)~LF_ASKED;
 		return;
 	}
+	if (j->tag == LOCAL_TAG_UNKNOWN && (gone || h != FTAB_NIL))
+		local_delta_drop(l, &k);
 	if (h == FTAB_NIL) {
 		if (gone || j->tag != LOCAL_TAG_UNKNOWN)
 			return;
-		if (local_ended_asking(l, &k))
-			local_ask_unknown(l, &k, now_us);	/* the end may be younger than the answer */
-		else
-			(void)local_store_new(l, &k, &j->flows[i], now_us);
+		got_unknown(l, &k, &j->flows[i], now_us);
 		return;
 	}
 	if (j->tag == LOCAL_TAG_UNKNOWN) {

@@ -40,6 +40,18 @@ struct held {
 	uint32_t		 n;
 };
 
+/*
+ * What events have told of flows that are being asked for, merged: newer than
+ * the answer.  As many as fit; of others an answer may be older by one event,
+ * and is asked for again.
+ */
+#define DELTAS	64u
+struct deltas {
+	unsigned	 n;
+	uint64_t	 hash[DELTAS];
+	struct flow	 f[DELTAS];
+};
+
 enum verify_state {
 	VERIFY_IDLE,
 	VERIFY_WANTED,
@@ -76,6 +88,7 @@ struct local {
 	uint32_t			 adopt_s;	/* since when */
 
 	struct kjob			*unknown;	/* flows whose delta was not enough */
+	struct deltas			 deltas;
 	uint64_t			 unknown_us;	/* since when there are such, 0: none */
 	uint64_t			 asked_us;	/* the same of those that were asked for */
 	bool				 asking;	/* a GET job for them is under way */
@@ -110,6 +123,10 @@ bool	 local_ended_dumping(const struct local *l, const struct local_key *k);
 bool	 local_ended_asking(const struct local *l, const struct local_key *k);
 /* A flow of which only a delta is known, or whose news may be old, is asked for. */
 void	 local_ask_unknown(struct local *l, const struct local_key *k, uint64_t now_us);
+
+/* What events have told of it since it was asked for, or NULL; and forget that. */
+const struct flow *local_delta(const struct local *l, const struct local_key *k);
+void	 local_delta_drop(struct local *l, const struct local_key *k);
 
 /* local_dump.c */
 /*

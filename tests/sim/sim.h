@@ -6,7 +6,9 @@
  * sim_kernel.c is the kernels (flows, timeouts, events, dumps, jobs), sim_net.c
  * the network, sim_check.c what has to be true, sim_node.c the life of a run.
  * A slot is the tuple of a flow: the first SHARED ones are traffic that any
- * node may forward, the others belong to one node each.
+ * node may forward, the others belong to one node each.  Flows of each eighth
+ * slot have a helper, which may expect a flow; what comes in the slot behind it
+ * is related to it.
  */
 #ifndef SIM_H
 #define SIM_H
@@ -39,7 +41,7 @@
  * flow pass again.  The lower 8 count its changes.
  */
 struct kstate {
-	bool		 there, replied, assured;
+	bool		 there, replied, assured, related;
 	uint8_t		 tcp_state;
 	uint16_t	 port;		/* of the translated source */
 	uint32_t	 mark;
@@ -54,6 +56,8 @@ struct kflow {
 	uint64_t	 written_us;	/* when a takeover last wrote it */
 	uint64_t	 asked_us;	/* when a purge last asked for it */
 	uint64_t	 expires_us;
+	bool		 expects;	/* its helper expects another flow */
+	uint32_t	 expect_id;
 	struct {
 		struct kstate	 s;
 		uint64_t	 until_us;
@@ -66,6 +70,7 @@ struct kflow {
 struct kevent {
 	enum local_event ev;
 	unsigned	 slot;
+	bool		 expect;	/* about the expectation of that slot, not the flow */
 	struct kstate	 s;
 	bool		 same_tcp;	/* as before */
 	uint32_t	 id;
@@ -169,6 +174,8 @@ unsigned sim_node(const struct vnode *v, unsigned peer);
 bool	 vk_passes(const struct kstate *s);
 bool	 vk_filter(void *ctx, const struct flow *f);
 unsigned vk_slot(const struct flow *f);
+/* The expectation of the flow in that slot. */
+void	 vk_expectation(unsigned slot, uint32_t id, struct flow *f);
 void	 vk_init(struct vnode *v);
 /* A packet of that slot passes the node: whatever it does to the flow. */
 void	 vk_packet(struct vnode *v, unsigned slot);

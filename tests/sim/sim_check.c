@@ -91,7 +91,7 @@ matches(const struct flow *f, const struct kstate *s)
 	return vk_passes(s) && f->mark == s->mark && f->tcp_state == s->tcp_state &&
 	    nat == (s->port != 0) && (!nat || f->reply.l4dst == s->port) &&
 	    !(f->status & FLOW_S_SEEN_REPLY) == !s->replied &&
-	    !(f->status & FLOW_S_ASSURED) == !s->assured;
+	    !(f->status & FLOW_S_ASSURED) == !s->assured && (f->master_proto != 0) == s->related;
 }
 
 static bool
@@ -324,14 +324,23 @@ check_always(struct world *w)
 	}
 }
 
-/* Does v's copy of the table of node o equal o's kernel? */
 static bool
-equal(const struct vnode *v, const struct vnode *o, const struct recv *r)
+differs(const struct vnode *v, const struct vnode *o, unsigned slot, const char *how)
+{
+	sim_say(v->w, "node %u's copy of node %u, slot %u: %s", v->i, o->i, slot, how);
+	return false;
+}
+
+/* Does v's copy of the table of node o equal o's kernel?  If not, and if say is set, the log says why. */
+static bool
+equal(const struct vnode *v, const struct vnode *o, const struct recv *r, bool say)
 {
 	struct ftab	*t = recv_table(r);
+	uint8_t		 key[FLOW_KEY_MAX];
 	const uint8_t	*body;
+	struct flow	 f;
 	uint32_t	 h, n = 0;
-	size_t		 len;
+	size_t		 len, klen;
 	unsigned	 s;
 
 	for (s = 0; s < SLOTS; s++) {
@@ -339,10 +348,17 @@ equal(const struct vnode *v, const struct vnode *o, const struct recv *r)
 			continue;
 		n++;
 		if ((h = find(v, t, &o->kernel[s], s)) == FTAB_NIL)
-			return false;
+			return say ? differs(v, o, s, "lacks the flow") : false;
 		body = ftab_body(t, h, &len);
 		if (!same_body(&o->kernel[s], body, len))
-			return false;
+			return say ? differs(v, o, s, "has the flow otherwise") : false;
+		if (!o->kernel[s].expects)
+			continue;
+		n++;
+		vk_expectation(s, 0, &f);
+		klen = flow_pack_key(&f, key);
+		if (ftab_find(t, ftab_hash(t, key, klen), key, klen) == FTAB_NIL)
+			return say ? differs(v, o, s, "lacks the expectation") : false;
 	}
 	return recv_digest(r).flows == n && (n == ftab_count(t) || v->behind[o->i]);
 }
@@ -369,7 +385,7 @@ check_rest(struct world *w)
 			if (i == k || w->v[k].dead)
 				continue;
 			node_peer(w->v[i].node, sim_peer(&w->v[i], k), w->now_us, &info);
-			if (!info.in_sync || !equal(&w->v[i], &w->v[k], info.recv))
+			if (!info.in_sync || !equal(&w->v[i], &w->v[k], info.recv, false))
 				return false;
 		}
 	}
@@ -388,7 +404,7 @@ check_complain(struct world *w)
 				continue;
 			node_peer(w->v[i].node, sim_peer(&w->v[i], k), w->now_us, &info);
 			sim_say(w, "node %u: of node %u it holds %u flows, %s, %s", i, k, info.flows,
-			    equal(&w->v[i], &w->v[k], info.recv) ? "equal" : "not equal",
+			    equal(&w->v[i], &w->v[k], info.recv, true) ? "equal" : "not equal",
 			    info.why != NULL ? info.why : "in sync");
 		}
 }

@@ -7,7 +7,9 @@
  *
  * As in Linux: no event tells that a timeout was refreshed; what a write does
  * is not told to the writer; an update of what is there sets status bits but
- * clears none and leaves the translation alone.
+ * clears none and leaves the translation alone.  A flow whose master is not
+ * there is written without it, an expectation not at all; expectations end with
+ * their master.
  */
 #include <sys/socket.h>
 
@@ -28,17 +30,60 @@ is_tcp(unsigned slot)
 	return slot % 2 == 0;
 }
 
+static bool
+has_helper(const struct world *w, unsigned slot)
+{
+	return slot % 8 == 0 && !w->small;
+}
+
+static bool
+is_related(const struct world *w, unsigned slot)
+{
+	return slot % 8 == 1 && has_helper(w, slot - 1);
+}
+
+static void
+orig_tuple(unsigned slot, struct flow_tuple *t)
+{
+	memset(t, 0, sizeof(*t));
+	t->src.b[0] = 10;
+	t->src.b[3] = (uint8_t)slot;
+	t->dst.b[0] = 192;
+	t->l4src = (uint16_t)(1000 + slot);
+	t->l4dst = 80;
+}
+
+static uint8_t
+family_of(unsigned slot)
+{
+	return slot % 8 < 2 || slot % 5 != 0 ? AF_INET : AF_INET6;
+}
+
+void
+vk_expectation(unsigned slot, uint32_t id, struct flow *f)
+{
+	memset(f, 0, sizeof(*f));
+	f->expect = true;
+	f->family = family_of(slot);
+	f->proto = IPPROTO_UDP;
+	f->orig.src.b[0] = 10;
+	f->orig.dst.b[0] = 192;
+	f->orig.l4dst = (uint16_t)(30000 + slot);
+	f->master_proto = IPPROTO_TCP;
+	orig_tuple(slot, &f->master);
+	strcpy(f->helper, "sim");
+	f->id = id;
+	f->timeout_s = 300;
+	f->has = FLOW_HAS_EXPECT | FLOW_HAS_HELPER | FLOW_HAS_MASTER | FLOW_HAS_ID | FLOW_HAS_TIMEOUT;
+}
+
 static void
 to_flow(unsigned slot, const struct kstate *s, uint32_t id, uint32_t timeout_s, struct flow *f)
 {
 	memset(f, 0, sizeof(*f));
-	f->family = slot % 5 == 0 ? AF_INET6 : AF_INET;
+	f->family = family_of(slot);
 	f->proto = is_tcp(slot) ? IPPROTO_TCP : IPPROTO_UDP;
-	f->orig.src.b[0] = 10;
-	f->orig.src.b[3] = (uint8_t)slot;
-	f->orig.dst.b[0] = 192;
-	f->orig.l4src = (uint16_t)(1000 + slot);
-	f->orig.l4dst = 80;
+	orig_tuple(slot, &f->orig);
 	flow_tuple_invert(f->family, f->proto, &f->orig, &f->reply);
 	f->status = FLOW_S_CONFIRMED | (s->replied ? FLOW_S_SEEN_REPLY : 0) |
 	    (s->assured ? FLOW_S_ASSURED : 0);
@@ -53,12 +98,20 @@ to_flow(unsigned slot, const struct kstate *s, uint32_t id, uint32_t timeout_s, 
 	f->has = FLOW_HAS_STATUS | FLOW_HAS_TIMEOUT | FLOW_HAS_MARK | FLOW_HAS_ID | FLOW_HAS_REPLY;
 	if (f->proto == IPPROTO_TCP)
 		f->has |= FLOW_HAS_TCP_STATE | FLOW_HAS_TCP_FLAGS | FLOW_HAS_TCP_WSCALE;
+	f->has |= FLOW_HAS_WHOLE;
+	if (slot % 8 == 0)
+		strcpy(f->helper, "sim");
+	if (s->related) {
+		f->status |= FLOW_S_EXPECTED;
+		f->master_proto = IPPROTO_TCP;
+		orig_tuple(slot - 1, &f->master);
+	}
 }
 
 unsigned
 vk_slot(const struct flow *f)
 {
-	return f->orig.l4src - 1000u;
+	return f->expect ? f->orig.l4dst - 30000u : f->orig.l4src - 1000u;
 }
 
 static bool
@@ -133,29 +186,60 @@ vk_init(struct vnode *v)
 
 /* --- events ------------------------------------------------------------------------- */
 
-static void
-emit(struct vnode *v, enum local_event ev, unsigned slot)
+/* Room for an event, or NULL: it is lost, or nobody listens. */
+static struct kevent *
+next_event(struct vnode *v)
 {
-	struct kevent	*e;
 	unsigned	 used = (v->ev_tail + EVENTS - v->ev_head) % EVENTS;
+	struct kevent	*e = &v->ev[v->ev_tail];
 
 	if (v->node == NULL)
-		return;		/* nobody listens */
+		return NULL;
 	if (v->lost || used + 1 >= v->ev_room) {
 		if (!v->lost)
 			sim_say(v->w, "node %u: overrun", v->i);
 		v->lost = true;
-		return;
+		return NULL;
 	}
-	e = &v->ev[v->ev_tail];
+	e->at_us = v->w->now_us + sim_rnd(v->w) % LATE_US;
+	v->ev_tail = (v->ev_tail + 1) % EVENTS;
+	return e;
+}
+
+static void
+emit(struct vnode *v, enum local_event ev, unsigned slot)
+{
+	struct kevent	*e = next_event(v);
+
+	if (e == NULL)
+		return;
 	e->ev = ev;
 	e->slot = slot;
+	e->expect = false;
 	e->s = v->kernel[slot].s;
 	e->id = v->kernel[slot].id;
 	e->same_tcp = e->s.tcp_state == v->kernel[slot].old[(v->kernel[slot].nold - 1) % HISTORY].s.tcp_state;
 	e->timeout_s = left_s(v, &v->kernel[slot]);
-	e->at_us = v->w->now_us + sim_rnd(v->w) % LATE_US;
-	v->ev_tail = (v->ev_tail + 1) % EVENTS;
+}
+
+/* The helper of the flow in that slot expects another flow, or does so no more. */
+static void
+expects(struct vnode *v, unsigned slot, bool yes, bool told)
+{
+	struct kflow	*k = &v->kernel[slot];
+	struct kevent	*e;
+
+	if (k->expects == yes)
+		return;
+	k->expects = yes;
+	if (yes)
+		k->expect_id = ++v->w->ids;
+	if (!told || (e = next_event(v)) == NULL)
+		return;
+	e->ev = yes ? LOCAL_NEW : LOCAL_DESTROY;
+	e->slot = slot;
+	e->expect = true;
+	e->id = k->expect_id;
 }
 
 void
@@ -166,6 +250,7 @@ vk_end(struct vnode *v, unsigned slot)
 	if (!v->kernel[slot].s.there)
 		return;
 	emit(v, LOCAL_DESTROY, slot);
+	expects(v, slot, false, true);
 	v->w->over[(v->kernel[slot].s.mark >> 8) % LIVES] = true;
 	become(v, slot, &nothing);
 }
@@ -188,6 +273,7 @@ born(struct vnode *v, unsigned slot)
 	memset(&s, 0, sizeof(s));
 	s.there = true;
 	s.mark = new_life(w) << 8 | sim_below(w, 256);
+	s.related = is_related(w, slot) && v->kernel[slot - 1].s.there;
 	s.port = slot % 3 == 0 ? 0 : (uint16_t)(5000 + w->lives % 30000);
 	s.tcp_state = is_tcp(slot) ? FLOW_TCP_SYN_SENT : 0;
 	k->id = ++w->ids;
@@ -210,6 +296,8 @@ advance(struct vnode *v, unsigned slot)
 		s.assured = true;
 	if (is_tcp(slot) && s.replied && s.tcp_state < FLOW_TCP_ESTABLISHED)
 		s.tcp_state++;
+	if (has_helper(v->w, slot) && sim_below(v->w, 3) == 0)
+		expects(v, slot, !k->expects, true);
 	s.mark = (s.mark & ~0xffu) | ((s.mark + 1) & 0xff);
 	if (!passed)
 		s.mark = new_life(v->w) << 8 | (s.mark & 0xff);
@@ -251,8 +339,10 @@ vk_clear(struct vnode *v)
 	unsigned			 s;
 
 	for (s = 0; s < SLOTS; s++)
-		if (v->kernel[s].s.there)
+		if (v->kernel[s].s.there) {
+			expects(v, s, false, false);
 			become(v, s, &nothing);
+		}
 }
 
 void
@@ -272,7 +362,12 @@ tell(struct vnode *v, const struct kevent *e)
 	struct local_key	 key;
 	struct flow		 f;
 
-	to_flow(e->slot, &e->s, e->id, e->timeout_s, &f);
+	if (e->expect)
+		vk_expectation(e->slot, e->id, &f);
+	else
+		to_flow(e->slot, &e->s, e->id, e->timeout_s, &f);
+	if (e->ev == LOCAL_UPDATE)
+		f.has &= ~(uint32_t)FLOW_HAS_WHOLE;
 	if (e->ev == LOCAL_DESTROY)
 		f.has &= ~(FLOW_HAS_TIMEOUT | FLOW_HAS_TCP_STATE | FLOW_HAS_TCP_FLAGS |
 		    FLOW_HAS_TCP_WSCALE);
@@ -341,13 +436,19 @@ deliver_dump(struct vnode *v)
 	deliver_events(v, true);
 	for (n = 0; n < 4; n++) {
 		fails = v->w->mishaps && sim_below(v->w, 500) == 0;
-		if (v->dump == SLOTS || fails) {
+		if (v->dump == 2 * SLOTS || fails) {
 			v->dump = -1;
 			v->audit_us = v->w->now_us;
 			node_dump_end(v->node, fails ? -EINTR : 0, v->w->now_us);
 			return true;
 		}
-		if (v->kernel[v->dump].s.there) {
+		if (v->dump >= SLOTS) {
+			if (v->kernel[v->dump - SLOTS].expects) {
+				vk_expectation((unsigned)v->dump - SLOTS,
+				    v->kernel[v->dump - SLOTS].expect_id, &f);
+				node_dump_entry(v->node, &f, v->w->now_us);
+			}
+		} else if (v->kernel[v->dump].s.there) {
 			to_flow((unsigned)v->dump, &v->kernel[v->dump].s, v->kernel[v->dump].id,
 			    left_s(v, &v->kernel[v->dump]), &f);
 			node_dump_entry(v->node, &f, v->w->now_us);
@@ -360,6 +461,17 @@ deliver_dump(struct vnode *v)
 /* --- jobs -------------------------------------------------------------------------------- */
 
 static void
+create_expectation(struct vnode *v, struct kjob *j, struct kitem *it, unsigned slot)
+{
+	if (!v->kernel[slot].s.there)
+		it->err = -ENOENT;
+	else if (v->kernel[slot].expects)
+		j->updated++;
+	else
+		expects(v, slot, true, false);
+}
+
+static void
 work_create(struct vnode *v, struct kjob *j, struct kitem *it)
 {
 	struct kstate	 s;
@@ -368,6 +480,10 @@ work_create(struct vnode *v, struct kjob *j, struct kitem *it)
 
 	if (flow_unpack(j->bytes + it->off, it->len, &f) < 0) {
 		it->err = -EBADMSG;
+		return;
+	}
+	if (f.expect) {
+		create_expectation(v, j, it, vk_slot(&f));
 		return;
 	}
 	k = &v->kernel[vk_slot(&f)];
@@ -379,6 +495,10 @@ work_create(struct vnode *v, struct kjob *j, struct kitem *it)
 		s.there = true;
 		s.port = f.status & FLOW_S_SRC_NAT ? f.reply.l4dst : 0;
 		k->id = ++v->w->ids;
+		s.related = f.master_proto != 0 && v->kernel[vk_slot(&f) - 1].s.there;
+		j->lost_master += f.master_proto != 0 && !s.related;
+		if (f.master_proto != 0 && !s.related)
+			sim_say(v->w, "node %u: slot %u without master", v->i, vk_slot(&f));
 	}
 	s.replied |= (f.status & FLOW_S_SEEN_REPLY) != 0;
 	s.assured |= (f.status & FLOW_S_ASSURED) != 0;
@@ -418,6 +538,15 @@ work_item(struct vnode *v, struct kjob *j, uint32_t i)
 	}
 	slot = vk_slot(&f);
 	k = &v->kernel[slot];
+	if (f.expect) {
+		if (!k->expects)
+			it->err = -ENOENT;
+		else if (j->op == KOP_GET)
+			vk_expectation(slot, k->expect_id, &j->flows[i]);
+		else if (j->op == KOP_DELETE)
+			expects(v, slot, false, false);
+		return;
+	}
 	if (!k->s.there)
 		it->err = -ENOENT;
 	else if (j->op == KOP_GET && v->w->mishaps && sim_below(v->w, 200) == 0)
@@ -428,6 +557,7 @@ work_item(struct vnode *v, struct kjob *j, uint32_t i)
 			k->asked_us = v->w->now_us;
 	} else if (j->op == KOP_DELETE) {
 		check_purge(v, k);
+		expects(v, slot, false, true);	/* that is the kernel's doing */
 		become(v, slot, &nothing);
 	}
 }

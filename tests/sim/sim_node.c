@@ -630,11 +630,20 @@ check_success(struct world *w, const struct vnode *a, const struct vnode *b, con
 		else if (vk_passes(was) && !had[s] && !others[s] &&
 		    (is->mark != was->mark || is->port != was->port))
 			sim_bad(w, "a flow came out of the takeover as another one");
+		else if (vk_passes(was) && is->there && was->related && !is->related && !had[s] && !others[s] &&
+		    vk_passes(&a->kernel[s - 1].s) && b->kernel[s - 1].s.there &&
+		    b->kernel[s - 1].packet_us < since_us)
+			sim_bad(w, "a flow came out of the takeover without its master");
+		else if (a->kernel[s].expects && !b->kernel[s].expects && vk_passes(is) && vk_passes(was) &&
+		    is->mark >> 8 == was->mark >> 8 && !others[s])
+			sim_bad(w, "an expectation was lost in the takeover");
 		else if (!was->there && is->there && !had[s] && !others[s] &&
 		    a->kernel[s].ended_us < since_us)
 			sim_bad(w, "a flow that had ended came back");
 		if (w->bad != NULL)
-			sim_say(w, "slot %u, from node %u to node %u", s, a->i, b->i);
+			sim_say(w, "slot %u, from node %u (mark %x%s) to node %u (%smark %x%s)", s, a->i,
+			    was->mark, was->related ? ", related" : "", b->i, is->there ? "" : "gone, ",
+			    is->mark, is->related ? ", related" : "");
 	}
 }
 
