@@ -46,9 +46,10 @@ enum flow_filter_addr {
 	FLOW_F_ADDRS
 };
 
-/* All zero: everything matches. */
+/* All zero: every flow matches, and no expectation. */
 struct flow_filter {
 	uint32_t		 set;		/* FLOW_F_* */
+	bool			 expect;	/* expectations instead; addresses and ports are those expected */
 	uint32_t		 status;	/* status bits that have to be there */
 	struct flow_prefix	 addr[FLOW_F_ADDRS];
 	uint32_t		 mark, mark_mask;
@@ -65,8 +66,9 @@ int	flow_prefix_parse(const char *s, struct flow_prefix *p)
 
 /*
  * Add a condition by name: family (ipv4, ipv6), proto, src, dst, reply_src,
- * reply_dst (ADDR[/LEN]), sport, dport, state, mark (N[/MASK]), zone, src_nat,
- * dst_nat, assured (value "true" or NULL).  -EINVAL and a sentence in err.
+ * reply_dst (ADDR[/LEN]), sport, dport, state, mark (N[/MASK]), zone, and with
+ * value "true" or NULL src_nat, dst_nat, assured, and expect (expectations, not
+ * flows).  -EINVAL and a sentence in err.
  */
 int	flow_filter_set(struct flow_filter *f, const char *key, const char *value,
 	    char err[FILTER_ERR_MAX]) __attribute__((warn_unused_result));

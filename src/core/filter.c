@@ -260,11 +260,13 @@ static const struct {
 
 static const struct {
 	const char	*key;
-	uint32_t	 bits;
+	uint32_t	 bits;		/* of the status */
+	bool		 expect;
 } flags[] = {
-	{ "src_nat",	FLOW_S_SRC_NAT },
-	{ "dst_nat",	FLOW_S_DST_NAT },
-	{ "assured",	FLOW_S_ASSURED },
+	{ "src_nat",	FLOW_S_SRC_NAT,	false },
+	{ "dst_nat",	FLOW_S_DST_NAT,	false },
+	{ "assured",	FLOW_S_ASSURED,	false },
+	{ "expect",	0,		true },
 };
 
 int
@@ -281,6 +283,7 @@ flow_filter_set(struct flow_filter *f, const char *key, const char *value,
 			return -EINVAL;
 		}
 		f->status |= flags[i].bits;
+		f->expect |= flags[i].expect;
 		return 0;
 	}
 	for (i = 0; i < sizeof(conditions) / sizeof(conditions[0]); i++) {
@@ -303,12 +306,37 @@ has_ports(uint8_t proto)
 	    proto == IPPROTO_SCTP || proto == IPPROTO_UDPLITE;
 }
 
+/* A condition about what expectations do not have, or NULL. */
+static const char *
+flows_only(const struct flow_filter *f)
+{
+	size_t	 i;
+
+	if (f->set & FLOW_F_STATE)
+		return "state";
+	if (f->set & FLOW_F_MARK)
+		return "mark";
+	if (f->addr[FLOW_F_REPLY_SRC].family != 0)
+		return "reply_src";
+	if (f->addr[FLOW_F_REPLY_DST].family != 0)
+		return "reply_dst";
+	for (i = 0; i < sizeof(flags) / sizeof(flags[0]); i++)
+		if (f->status & flags[i].bits)
+			return flags[i].key;
+	return NULL;
+}
+
 int
 flow_filter_check(const struct flow_filter *f, char err[FILTER_ERR_MAX])
 {
-	uint8_t	 family = f->family;
-	size_t	 i;
+	const char	*key = f->expect ? flows_only(f) : NULL;
+	uint8_t		 family = f->family;
+	size_t		 i;
 
+	if (key != NULL) {
+		snprintf(err, FILTER_ERR_MAX, "%s is no condition for expectations", key);
+		return -EINVAL;
+	}
 	for (i = 0; i < FLOW_F_ADDRS; i++) {
 		if (f->addr[i].family == 0)
 			continue;
@@ -397,6 +425,8 @@ match_addrs(const struct flow_filter *f, const struct flow *fl)
 bool
 flow_filter_match(const struct flow_filter *f, const struct flow *fl)
 {
+	if (f->expect != fl->expect)
+		return false;
 	if (f->family != 0 && f->family != fl->family)
 		return false;
 	if ((f->set & FLOW_F_PROTO) && f->proto != fl->proto)

@@ -97,6 +97,47 @@ START_TEST(conditions_of_other_protocols)
 }
 END_TEST
 
+/* Flows or expectations, never both; what an expectation lacks is no condition for it. */
+START_TEST(expectations)
+{
+	static const char *const	 flows_only[][2] = {
+		{ "state", "ESTABLISHED" }, { "mark", "0" }, { "reply_src", "0.0.0.0/0" },
+		{ "reply_dst", "::/0" }, { "src_nat", NULL }, { "dst_nat", NULL }, { "assured", NULL }
+	};
+	struct flow_filter		 none = { 0 }, f;
+	struct flow			 flow, exp;
+	char				 err[FILTER_ERR_MAX];
+	size_t				 i;
+
+	mkflow(&flow, AF_INET, IPPROTO_TCP, "10.1.2.3", 0, "192.0.2.1", 5000);
+	exp = flow;
+	exp.expect = true;
+	ck_assert(flow_filter_match(&none, &flow) && !flow_filter_match(&none, &exp));
+	ck_assert(one(&exp, "expect", NULL) && one(&exp, "expect", "true"));
+	ck_assert(!one(&flow, "expect", NULL));
+	memset(&f, 0, sizeof(f));
+	ck_assert_int_eq(flow_filter_set(&f, "expect", "false", err), -EINVAL);
+	ck_assert_int_eq(flow_filter_set(&f, "expect", NULL, err), 0);
+	ck_assert_int_eq(flow_filter_set(&f, "dport", "5000", err), 0);
+	ck_assert_int_eq(flow_filter_set(&f, "src", "10.0.0.0/8", err), 0);
+	ck_assert_int_eq(flow_filter_set(&f, "proto", "tcp", err), 0);
+	ck_assert_int_eq(flow_filter_set(&f, "zone", "0", err), 0);
+	ck_assert_int_eq(flow_filter_check(&f, err), 0);
+	ck_assert(flow_filter_match(&f, &exp) && !flow_filter_match(&f, &flow));
+	exp.orig.l4dst = 5001;
+	ck_assert(!flow_filter_match(&f, &exp));
+	for (i = 0; i < sizeof(flows_only) / sizeof(flows_only[0]); i++) {
+		memset(&f, 0, sizeof(f));
+		ck_assert_int_eq(flow_filter_set(&f, flows_only[i][0], flows_only[i][1], err), 0);
+		ck_assert_int_eq(flow_filter_check(&f, err), 0);
+		ck_assert_int_eq(flow_filter_set(&f, "expect", NULL, err), 0);
+		ck_assert_msg(flow_filter_check(&f, err) == -EINVAL, "%s with expect was taken",
+		    flows_only[i][0]);
+		ck_assert_ptr_eq(strstr(err, flows_only[i][0]), err);
+	}
+}
+END_TEST
+
 START_TEST(errors)
 {
 	static const char *const	 bad[][2] = {
@@ -145,6 +186,9 @@ START_TEST(json)
 	ck_assert_int_eq(from_json("{}", err), 0);
 	ck_assert_int_eq(from_json("{\"proto\":\"tcp\",\"dport\":443,\"assured\":true}", err), 0);
 	ck_assert_int_eq(from_json("{\"proto\":6,\"dport\":\"443\"}", err), 0);
+	ck_assert_int_eq(from_json("{\"expect\":true,\"dport\":443}", err), 0);
+	ck_assert_int_eq(from_json("{\"expect\":false}", err), -EINVAL);
+	ck_assert_int_eq(from_json("{\"expect\":true,\"assured\":true}", err), -EINVAL);
 	ck_assert_int_eq(from_json("{\"dport\":65536}", err), -EINVAL);
 	ck_assert_int_eq(from_json("{\"dport\":-1}", err), -EINVAL);
 	ck_assert_int_eq(from_json("{\"dport\":1.5}", err), -EINVAL);
@@ -368,6 +412,7 @@ main(void)
 
 	tcase_add_test(tc, conditions);
 	tcase_add_test(tc, conditions_of_other_protocols);
+	tcase_add_test(tc, expectations);
 	tcase_add_test(tc, errors);
 	tcase_add_test(tc, json);
 	tcase_add_test(tc, prefixes_like_model);
