@@ -128,7 +128,8 @@ uint8_t		 feed_next_incarnation(const struct feed *f, uint32_t hash, const uint8
 /* The table holds all that the kernel has; until then no peer may sweep by it. */
 void		 feed_set_complete(struct feed *f);
 
-uint32_t	 feed_flows(const struct feed *f);	/* live ones */
+uint32_t	 feed_flows(const struct feed *f);	/* live ones, expectations among them */
+uint32_t	 feed_expects(const struct feed *f);	/* live expectations */
 uint32_t	 feed_tombs(const struct feed *f);
 uint64_t	 feed_version(const struct feed *f);
 /* Release what was held back long enough (feed_run() does), or all. */

@@ -254,6 +254,9 @@ size_t	flow_pack_key(const struct flow *f, uint8_t out[FLOW_KEY_MAX]);
  */
 size_t	flow_key_len(const uint8_t *body, size_t len);
 
+/* Does a key, or the body that it begins, belong to an expectation? */
+bool	flow_key_expects(const uint8_t *key);
+
 /*
  * Pack *f as a body: key, incarnation, attributes.  Returns its length in
  * bytes, 0 if it does not fit into cap.  BE_LIBERAL and the other flags that

@@ -78,6 +78,7 @@ uint32_t	 ftab_next(const struct ftab *t, uint32_t h);
 uint32_t	 ftab_top(const struct ftab *t);
 
 uint32_t	 ftab_count(const struct ftab *t);
+uint32_t	 ftab_expects(const struct ftab *t);	/* of these: expectations */
 uint32_t	 ftab_limit(const struct ftab *t);
 uint64_t	 ftab_bytes(const struct ftab *t);	/* memory that it takes */
 uint64_t	 ftab_refused(const struct ftab *t);	/* entries refused at a limit */

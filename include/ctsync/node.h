@@ -273,7 +273,8 @@ uint64_t	 node_rejected(const struct node *n, enum node_reject why);
 uint64_t	 node_link_rejected(const struct node *n, unsigned link);
 /* "bad_tag", ...: names for counters, static. */
 const char	*node_reject_name(enum node_reject why);
-uint32_t	 node_remote_flows(const struct node *n);
+uint32_t	 node_remote_flows(const struct node *n);	/* expectations among them */
+uint32_t	 node_remote_expects(const struct node *n);
 /* Has entry h of that peer's table ended on the node that took over from it? */
 bool		 node_ended(const struct node *n, unsigned peer, uint32_t h);
 /* Flows that are tracked liberally since a takeover, as of the last look. */

@@ -337,6 +337,7 @@ feed_put_at(struct feed *f, uint32_t h, const uint8_t *body, size_t len, uint32_
 	if (e->flags & FE_TOMB) {
 		tomb_remove(f, h);
 		f->live_flows++;
+		f->live_expects += flow_key_expects(body);
 	}
 	ftab_meta(f->tab, h)->timeout_s = timeout_s;
 	e->incarnation = body[klen];
@@ -361,6 +362,7 @@ feed_put(struct feed *f, uint32_t hash, const uint8_t *body, size_t len, uint32_
 	if ((rc = insert(f, hash, body, len, lane, hp)) < 0)
 		return rc;
 	f->live_flows++;
+	f->live_expects += flow_key_expects(body);
 	ftab_meta(f->tab, *hp)->timeout_s = timeout_s;
 	fent(f, *hp)->incarnation = body[klen];
 	changed(f, *hp, lane, now_us);
@@ -407,13 +409,14 @@ feed_del(struct feed *f, uint32_t h, uint64_t now_us)
 	const uint8_t	*body;
 	size_t		 len;
 
+	body = ftab_body(f->tab, h, &len);
 	f->live_flows--;
+	f->live_expects -= flow_key_expects(body);
 	if (!(e->flags & FE_EMITTED)) {
 		f->stats.unborn++;
 		drop_entry(f, h);
 		return;
 	}
-	body = ftab_body(f->tab, h, &len);
 	if (ftab_set(f->tab, h, body, flow_key_len(body, len)) < 0)
 		f->stats.fat_tombs++;	/* the flag says what it is, whatever its length */
 	changed(f, h, e->lane, now_us);
@@ -499,6 +502,12 @@ uint32_t
 feed_flows(const struct feed *f)
 {
 	return f->live_flows;
+}
+
+uint32_t
+feed_expects(const struct feed *f)
+{
+	return f->live_expects;
 }
 
 uint32_t

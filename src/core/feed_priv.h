@@ -139,6 +139,7 @@ struct feed {
 	struct wire_pos		 hi;
 	struct wire_pos		 floor;
 	uint32_t		 live_flows;
+	uint32_t		 live_expects;	/* of live_flows */
 	uint32_t		 unsent[LANES];
 	struct fmark		 marks[FEED_MARKS];
 	uint64_t		 nmarks;	/* ever set */

@@ -51,6 +51,7 @@ struct ftab {
 	uint32_t	 top;			/* greatest handle given out */
 	uint32_t	 free_h;		/* list of free handles, through meta.ref */
 	uint32_t	 count;
+	uint32_t	 expects;		/* of count */
 	uint32_t	 max_flows;
 	uint64_t	 max_bytes;
 	uint64_t	 refused;
@@ -419,6 +420,7 @@ ftab_insert(struct ftab *t, uint32_t hash, const uint8_t *body, size_t len, uint
 	index_move(t, MOVE_SLOTS);
 	index_add(&t->cur, hash, *h);
 	t->count++;
+	t->expects += flow_key_expects(body);
 	return 0;
 refuse:
 	t->refused++;
@@ -456,6 +458,7 @@ ftab_remove(struct ftab *t, uint32_t h)
 	struct ftab_meta	*m = carray_at(&t->meta, h);
 	const uint8_t		*body = slab_at(&t->slab, m->ref);
 
+	t->expects -= flow_key_expects(body);
 	index_remove(t, ftab_hash(t, body, flow_key_len(body, m->len)), h);
 	slab_put(&t->slab, m->ref, units_of(m->len));
 	release_handle(t, h);
@@ -503,6 +506,12 @@ uint32_t
 ftab_count(const struct ftab *t)
 {
 	return t->count;
+}
+
+uint32_t
+ftab_expects(const struct ftab *t)
+{
+	return t->expects;
 }
 
 uint32_t

@@ -484,6 +484,17 @@ node_remote_flows(const struct node *n)
 	return sum;
 }
 
+uint32_t
+node_remote_expects(const struct node *n)
+{
+	uint32_t	 sum = 0;
+	unsigned	 i;
+
+	for (i = 0; i < n->npeers; i++)
+		sum += ftab_expects(recv_table(n->peers[i].recv));
+	return sum;
+}
+
 uint64_t
 node_rejected(const struct node *n, enum node_reject why)
 {

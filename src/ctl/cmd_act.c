@@ -24,7 +24,7 @@ print_counts(const json_t *j)
 	} counts[] = {
 		{ "created", "created", true }, { "updated", "updated", false },
 		{ "existing", "already there", false }, { "failed", "FAILED", false },
-		{ "expectations", "expectations", false }, { "without_master", "without their master", false },
+		{ "without_master", "without their master", false },
 		{ "without_helper", "without their helper", false },
 		{ "without_labels", "without their labels", false }
 	};
@@ -64,6 +64,8 @@ print_action(const struct ctl *c, const json_t *j, bool ok)
 	printf("%s %s", c->cmd, ok ? "done" : "NOT COMPLETE");
 	if (json_object_get(j, "flows") != NULL)
 		printf(": %s flows", text_member(j, "flows", a));
+	if (text_num(j, "expectations", 0) > 0)
+		printf(", %s of them expectations,", text_member(j, "expectations", a));
 	if (json_object_get(j, "elapsed_ms") != NULL)
 		printf(" in %s", text_ms(text_num(j, "elapsed_ms", 0), b));
 	print_counts(j);

@@ -64,16 +64,30 @@ percent(double n, double max, char buf[TEXT_MAX])
 	return buf;
 }
 
+/* ", 3 of them expectations", or nothing. */
+static const char *
+expectations(const json_t *table, char buf[TEXT_MAX])
+{
+	char	 n[TEXT_MAX];
+
+	buf[0] = '\0';
+	if (text_num(table, "expectations", 0) > 0)
+		snprintf(buf, TEXT_MAX, ", %.20s of them expectations",
+		    text_member(table, "expectations", n));
+	return buf;
+}
+
 static void
 print_tables(const json_t *j)
 {
 	const json_t	*local = json_object_get(j, "local"), *kernel = json_object_get(j, "kernel");
-	char		 a[TEXT_MAX], b[TEXT_MAX], c[TEXT_MAX];
+	const json_t	*remote = json_object_get(j, "remote");
+	char		 a[TEXT_MAX], b[TEXT_MAX], c[TEXT_MAX], d[TEXT_MAX];
 
-	printf("local    %s flows%s, version %s\n", text_member(local, "flows", a),
+	printf("local    %s flows%s%s, version %s\n", text_member(local, "flows", a),
 	    percent(text_num(local, "flows", 0), text_num(local, "limit", 0), b),
-	    text_member(local, "version", c));
-	printf("remote   %s flows\n", text_member(json_object_get(j, "remote"), "flows", a));
+	    expectations(local, c), text_member(local, "version", d));
+	printf("remote   %s flows%s\n", text_member(remote, "flows", a), expectations(remote, c));
 	printf("kernel   %s entries%s\n", text_member(kernel, "count", a),
 	    percent(text_num(kernel, "count", 0), text_num(kernel, "max", 0), b));
 	printf("         %s events, %s overruns, %s resyncs\n", text_member(kernel, "events", a),

@@ -117,6 +117,19 @@ kernel_json(struct daemon *d)
 	return j;
 }
 
+static json_t *
+local_json(struct daemon *d)
+{
+	const struct feed	*f = node_feed(d->node);
+	json_t			*j = json_object();
+
+	set(j, "flows", num(feed_flows(f)));
+	set(j, "expectations", num(feed_expects(f)));
+	set(j, "version", num(feed_version(f)));
+	set(j, "limit", num(d->conf->limits.flows));
+	return j;
+}
+
 json_t *
 state_status(struct daemon *d)
 {
@@ -132,10 +145,10 @@ state_status(struct daemon *d)
 	set(j, "two_active", json_boolean(node_two_active(d->node)));
 	set(j, "version", json_string(PACKAGE_VERSION));
 	set(j, "uptime_s", num((now_us(d) - d->started_us) / 1000000));
-	set(j, "local", json_pack("{s:I,s:I,s:I}", "flows", (json_int_t)feed_flows(node_feed(d->node)),
-	    "version", (json_int_t)feed_version(node_feed(d->node)), "limit",
-	    (json_int_t)d->conf->limits.flows));
-	set(j, "remote", json_pack("{s:I}", "flows", (json_int_t)node_remote_flows(d->node)));
+	set(j, "local", local_json(d));
+	set(j, "remote", a = json_object());
+	set(a, "flows", num(node_remote_flows(d->node)));
+	set(a, "expectations", num(node_remote_expects(d->node)));
 	set(j, "ready", json_pack("{s:b,s:s}", "ok", ok, "reason", reason));
 	set(j, "peers", a = json_array());
 	for (i = 0; i < node_peers(d->node); i++)
@@ -156,6 +169,7 @@ feed_json(const struct feed *f)
 	json_t			*j = json_object();
 
 	set(j, "flows", num(feed_flows(f)));
+	set(j, "expectations", num(feed_expects(f)));
 	set(j, "tombstones", num(feed_tombs(f)));
 	set(j, "unsent", num(feed_unsent(f)));
 	set(j, "held_back", num(feed_held(f)));
@@ -181,6 +195,7 @@ recv_json(const struct recv *r)
 	json_t			*j = json_object();
 
 	set(j, "flows", num(ftab_count(recv_table(r))));
+	set(j, "expectations", num(ftab_expects(recv_table(r))));
 	set(j, "memory_bytes", num(recv_bytes(r)));
 	set(j, "frames_total", num(s->frames));
 	set(j, "duplicates_total", num(s->duplicates));

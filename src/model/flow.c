@@ -137,6 +137,12 @@ flow_key_len(const uint8_t *body, size_t len)
 	return n <= len ? n : 0;
 }
 
+bool
+flow_key_expects(const uint8_t *key)
+{
+	return key[0] & KEY_EXPECT;
+}
+
 static void
 put_reply(struct wbuf *w, const struct flow *f)
 {

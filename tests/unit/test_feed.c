@@ -497,6 +497,53 @@ START_TEST(timeouts_are_no_changes)
 }
 END_TEST
 
+/* The expectation of a flow that is not there. */
+static uint32_t
+put_expectation(void)
+{
+	struct flow	 e;
+	uint8_t		 body[FLOW_BODY_MAX];
+	size_t		 len;
+	uint32_t	 h;
+
+	memset(&e, 0, sizeof(e));
+	e.expect = true;
+	e.family = AF_INET;
+	e.proto = e.master_proto = IPPROTO_TCP;
+	e.orig.l4dst = 5000;
+	e.master.l4dst = 21;
+	len = flow_pack(&e, body, sizeof(body));
+	ck_assert_int_eq(feed_put(f, ftab_hash(feed_table(f), body, flow_key_len(body, len)), body,
+	    len, 60, 0, now, &h), 1);
+	return h;
+}
+
+/* On both sides: while there are some, when they are gone, and when one is back. */
+START_TEST(expectations_are_counted)
+{
+	uint32_t	 h;
+
+	put(1, 1, 0);
+	sync_peers(1);
+	feed_del(f, put_expectation(), now);	/* nobody was told */
+	ck_assert_uint_eq(feed_expects(f), 0);
+	h = put_expectation();
+	settle(1);
+	ck_assert_uint_eq(feed_flows(f), 2);
+	ck_assert_uint_eq(feed_expects(f), 1);
+	ck_assert_uint_eq(ftab_expects(recv_table(rc[0])), 1);
+	feed_del(f, h, now);
+	ck_assert_uint_eq(feed_expects(f), 0);
+	settle(1);
+	ck_assert_uint_eq(ftab_expects(recv_table(rc[0])), 0);
+	put_expectation();
+	ck_assert_uint_eq(feed_flows(f), 2);
+	ck_assert_uint_eq(feed_expects(f), 1);
+	settle(1);
+	ck_assert_uint_eq(ftab_expects(recv_table(rc[0])), 1);
+}
+END_TEST
+
 /* A flow that came and went before anybody was told leaves nothing at all. */
 START_TEST(unborn_flows)
 {
@@ -1765,6 +1812,7 @@ END_TEST
 static void
 add_all(TCase *tc)
 {
+	tcase_add_test(tc, expectations_are_counted);
 	tcase_add_test(tc, merge_above_hi);
 	tcase_add_test(tc, timeouts_are_no_changes);
 	tcase_add_test(tc, unborn_flows);
