@@ -2,9 +2,9 @@
 /*
  * `ctsync show` and `ctsync count`.
  *
- * Local and remote flows come from the daemon, which filters them; the
- * kernel's are read here and meet the same filter.  Either way they are
- * printed as they come.
+ * Flows, or with the word "expect" after the table expectations.  Local and
+ * remote ones come from the daemon, which filters them; the kernel's are read
+ * here and meet the same filter.  Either way they are printed as they come.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -45,14 +45,14 @@ show_flows(void *ctx, struct rbuf *payload)
 }
 
 static bool
-show_kernel(void *ctx, const struct flow *f, const struct nf_conntrack *ct)
+show_kernel(void *ctx, const struct kentry *e)
 {
 	struct show	*s = ctx;
 
-	if (!flow_filter_match(&s->c->filter, f))
+	if (!flow_filter_match(&s->c->filter, &e->f))
 		return true;
 	s->n++;
-	return s->out == NULL || flowout_kernel(s->out, f, ct);
+	return s->out == NULL || flowout_kernel(s->out, e);
 }
 
 static int
@@ -64,7 +64,7 @@ dump_kernel(struct ctl *c, struct show *s)
 		ctl_err("--peer goes with remote: the kernel does not know peers");
 		return CTL_EXIT_USAGE;
 	}
-	if ((rc = kdump(c->filter.family, show_kernel, s)) == 0)
+	if ((rc = kdump(c->filter.family, c->filter.expect, show_kernel, s)) == 0)
 		return CTL_EXIT_OK;
 	if (rc == -EPERM || rc == -EACCES)
 		ctl_err("%s kernel: reading the kernel's table needs root (CAP_NET_ADMIN)",
@@ -77,19 +77,41 @@ dump_kernel(struct ctl *c, struct show *s)
 	return CTL_EXIT_FAILED;
 }
 
-/* The table named by the first argument; usage error: NULL. */
-static const char *
-table_arg(const struct ctl *c, const char *arg)
+/* "expect" after the table: a condition like any other, but no option. */
+static bool
+want_expect(struct ctl *c, const char *word)
 {
-	if (strcmp(arg, "local") != 0 && strcmp(arg, "remote") != 0 && strcmp(arg, "kernel") != 0) {
-		ctl_err("%s: expected local, remote or kernel, not \"%s\"", c->cmd, arg);
+	char	 err[FILTER_ERR_MAX];
+
+	if (strcmp(word, "expect") != 0) {
+		ctl_err("%s: expected \"expect\" or options after the table, not \"%s\"", c->cmd, word);
+		return false;
+	}
+	if (flow_filter_set(&c->filter, word, NULL, err) < 0 ||
+	    flow_filter_check(&c->filter, err) < 0) {
+		ctl_err("%s: %s", c->cmd, err);
+		return false;
+	}
+	json_object_set_new(c->conditions, word, json_true());
+	return true;
+}
+
+/* The table named by the arguments; usage error: NULL. */
+static const char *
+table_arg(struct ctl *c, int argc, char **argv)
+{
+	const char	*table = argv[0];
+
+	if (strcmp(table, "local") != 0 && strcmp(table, "remote") != 0 &&
+	    strcmp(table, "kernel") != 0) {
+		ctl_err("%s: expected local, remote or kernel, not \"%s\"", c->cmd, table);
 		return NULL;
 	}
-	if (c->peer != NULL && strcmp(arg, "local") == 0) {
+	if (c->peer != NULL && strcmp(table, "local") == 0) {
 		ctl_err("--peer goes with remote: the local table is this node's own");
 		return NULL;
 	}
-	return arg;
+	return argc < 2 || want_expect(c, argv[1]) ? table : NULL;
 }
 
 static json_t *
@@ -128,12 +150,11 @@ cmd_show(struct ctl *c, int argc, char **argv)
 	uint64_t	 n;
 	int		 rc;
 
-	(void)argc;
-	if ((table = table_arg(c, argv[0])) == NULL)
+	if ((table = table_arg(c, argc, argv)) == NULL)
 		return CTL_EXIT_USAGE;
 	if (c->json)
 		c->format = OUT_JSON;
-	if ((s.out = flowout_new(c->format)) == NULL) {
+	if ((s.out = flowout_new(c->format, c->filter.expect)) == NULL) {
 		ctl_err("out of memory");
 		return CTL_EXIT_FAILED;
 	}
@@ -143,13 +164,14 @@ cmd_show(struct ctl *c, int argc, char **argv)
 		rc = show_daemon(c, &s, table);
 	n = flowout_end(s.out, rc == CTL_EXIT_OK);
 	if (rc == CTL_EXIT_OK && s.strange > 0) {
-		ctl_err("%llu flows were left out: this ctsync is too old to read them",
+		ctl_err("%llu of them were left out: this ctsync is too old to read them",
 		    (unsigned long long)s.strange);
 		rc = CTL_EXIT_FAILED;
 	}
 	if (rc == CTL_EXIT_OK && c->format == OUT_TEXT && isatty(STDERR_FILENO)) {
 		fflush(stdout);
-		fprintf(stderr, "%llu flow%s\n", (unsigned long long)n, n == 1 ? "" : "s");
+		fprintf(stderr, "%llu %s%s\n", (unsigned long long)n,
+		    c->filter.expect ? "expectation" : "flow", n == 1 ? "" : "s");
 	}
 	return rc;
 }
@@ -172,8 +194,7 @@ cmd_count(struct ctl *c, int argc, char **argv)
 	json_t		*result, *n;
 	int		 rc;
 
-	(void)argc;
-	if ((table = table_arg(c, argv[0])) == NULL)
+	if ((table = table_arg(c, argc, argv)) == NULL)
 		return CTL_EXIT_USAGE;
 	if (strcmp(table, "kernel") == 0) {
 		rc = dump_kernel(c, &s);

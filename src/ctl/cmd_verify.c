@@ -80,10 +80,11 @@ each_flow(const struct verify *v, const json_t *recorded, struct flowout *out, j
 				return false;
 			if (list != NULL) {
 				json_array_append_new(list, json_pack("{s:s?,s:s,s:o}", "peer", peer,
-				    "wrong", wrong(what, peer, k % 2), "flow", flowout_json(&f)));
+				    "wrong", wrong(what, peer, k % 2), "flow", flowjson(&f)));
 				continue;
 			}
-			printf("%s: %s: ", peer != NULL ? peer : "local", wrong(what, peer, k % 2));
+			printf("%s: %s: %s", peer != NULL ? peer : "local", wrong(what, peer, k % 2),
+			    f.expect ? "expectation " : "");
 			if (!flowout_flow(out, &f))
 				return false;
 		}
@@ -116,7 +117,7 @@ print_text(const struct verify *v, const json_t *result)
 	size_t		 i;
 	bool		 ok;
 
-	if ((out = flowout_new(OUT_TEXT)) == NULL) {
+	if ((out = flowout_new(OUT_TEXT, false)) == NULL) {
 		ctl_err("out of memory");
 		return CTL_EXIT_FAILED;
 	}

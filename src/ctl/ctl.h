@@ -93,26 +93,40 @@ void		 table_cell(struct table *t, const char *text);
 /* Print with aligned columns, numbers to the right, and free. */
 void		 table_print(struct table *t);
 
-/* flowout.c: flows on stdout */
-json_t	*flowout_json(const struct flow *f);
+/* flowjson.c */
+/* A flow or an expectation, as doc/control.md describes it; a new reference. */
+json_t	*flowjson(const struct flow *f);
+
+/* An entry of the kernel, as it is and as the library has read it. */
 struct nf_conntrack;
+struct nf_expect;
+struct kentry {
+	struct flow			 f;
+	const struct nf_conntrack	*ct;
+	const struct nf_expect		*exp;	/* instead, of an expectation */
+};
+
+/* flowout.c: flows and expectations on stdout */
 struct flowout;
-struct flowout	*flowout_new(enum out_format format);
-/* False when stdout takes no more. */
+/* expect: expectations are to come, not flows; text takes either.  NULL without memory. */
+struct flowout	*flowout_new(enum out_format format, bool expect);
+/* False when stdout takes no more.  Text without a timeout if f has none. */
 bool		 flowout_flow(struct flowout *o, const struct flow *f);
-/* The same flow as the kernel told it: text and XML show all that it knows. */
-bool		 flowout_kernel(struct flowout *o, const struct flow *f,
-		    const struct nf_conntrack *ct);
+/* The same as the kernel told it: text and XML show all that it knows. */
+bool		 flowout_kernel(struct flowout *o, const struct kentry *e);
 /*
  * Release, and return the number of flows.  Output that is not complete is not
  * closed either, so that no reader takes it for the whole.
  */
 uint64_t	 flowout_end(struct flowout *o, bool complete);
+/* Is the label with that number set? */
+bool		 flowout_label(const uint8_t labels[FLOW_LABEL_BYTES], unsigned bit);
+/* All of an expectation's mask: what is of the destination counts in full. */
+void		 flowout_expect_mask(const struct flow *f, struct flow_tuple *mask);
 
-/* kdump.c: the kernel's table */
-/* Calls fn for each entry until it says false.  0 or -errno. */
-int	kdump(uint8_t family, bool (*fn)(void *ctx, const struct flow *f,
-	    const struct nf_conntrack *ct), void *ctx);
+/* kdump.c: the kernel's tables */
+/* Calls fn for each flow, or expectation, until it says false.  0 or -errno. */
+int	kdump(uint8_t family, bool expect, bool (*fn)(void *ctx, const struct kentry *e), void *ctx);
 
 /* The commands. */
 int	cmd_status(struct ctl *, int, char **);

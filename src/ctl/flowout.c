@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Flows on stdout: as `conntrack -L` prints them, as JSON, as XML.
+ * Flows and expectations on stdout: as `conntrack -L -o extended,labels` and
+ * `conntrack -L expect` print them, as `-o xml` does, and as JSON.
  *
  * Text and XML are libnetfilter_conntrack's own, so that scripts made for
- * conntrack go on working; the JSON is ours: one flow a line in one array,
- * printed as it comes, so that a million of them need no memory.
+ * conntrack go on working: here is only how its objects are made of ours.  The
+ * JSON (flowjson.c) is one flow a line in one array, printed as it comes, so
+ * that a million of them need no memory.
  */
 #include <sys/socket.h>
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,24 +20,34 @@
 
 #include "ctl.h"
 
-#define LINE_BYTES	4096
+#define LINE_BYTES	8192	/* 128 labels with long names */
+#define PROTO_DCCP	33
 
 struct flowout {
-	enum out_format	 format;
-	uint64_t	 n;
+	enum out_format		 format;
+	const char		*root;		/* element of XML */
+	struct nfct_labelmap	*labels;	/* NULL: labels have no names here */
+	uint64_t		 n;
 };
 
-static const char	 xml_head[] = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<conntrack>";
-
 struct flowout *
-flowout_new(enum out_format format)
+flowout_new(enum out_format format, bool expect)
 {
 	struct flowout	*o = calloc(1, sizeof(*o));
 
 	if (o == NULL)
 		return NULL;
 	o->format = format;
+	o->root = expect ? "expect" : "conntrack";
+	if (format == OUT_TEXT)
+		o->labels = nfct_labelmap_new(NULL);
 	return o;
+}
+
+static void
+print_xml_head(const struct flowout *o)
+{
+	printf("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<%s>\n", o->root);
 }
 
 uint64_t
@@ -46,13 +57,41 @@ flowout_end(struct flowout *o, bool complete)
 
 	if (complete && o->format == OUT_XML) {
 		if (n == 0)
-			puts(xml_head);
-		puts("</conntrack>");
+			print_xml_head(o);
+		printf("</%s>\n", o->root);
 	} else if (complete && o->format == OUT_JSON)
 		puts(n == 0 ? "[]" : "\n]");
+	if (o->labels != NULL)
+		nfct_labelmap_destroy(o->labels);
 	free(o);
 	return n;
 }
+
+static bool
+print_line(struct flowout *o, const char *line)
+{
+	if (o->format == OUT_XML && o->n == 0)
+		print_xml_head(o);
+	o->n++;
+	return puts(line) >= 0;
+}
+
+static bool
+print_json(struct flowout *o, const struct flow *f)
+{
+	json_t	*j = flowjson(f);
+	char	*line = json_dumps(j, JSON_COMPACT);
+	bool	 ok = false;
+
+	if (line != NULL)
+		ok = fputs(o->n == 0 ? "[\n" : ",\n", stdout) >= 0 && fputs(line, stdout) >= 0;
+	o->n++;
+	free(line);
+	json_decref(j);
+	return ok;
+}
+
+/* --- flows ------------------------------------------------------------------------ */
 
 static void
 set_addrs(struct nf_conntrack *ct, const struct flow *f)
@@ -74,19 +113,15 @@ set_addrs(struct nf_conntrack *ct, const struct flow *f)
 		nfct_set_attr(ct, f->family == AF_INET ? v4[i] : v6[i], a[i]->b);
 }
 
-/* The setters of ICMP make the reply up; its id may have been translated. */
+/*
+ * The library keeps id, type and code of ICMP where others have their ports, in
+ * the order in which they are here.  Its own setters for ICMP make the reply up.
+ */
 static void
 set_l4(struct nf_conntrack *ct, const struct flow *f)
 {
 	nfct_set_attr_u8(ct, ATTR_L4PROTO, f->proto);
 	nfct_set_attr_u8(ct, ATTR_REPL_L4PROTO, f->proto);
-	if (flow_proto_is_icmp(f->family, f->proto)) {
-		nfct_set_attr_u8(ct, ATTR_ICMP_TYPE, (uint8_t)(f->orig.l4dst >> 8));
-		nfct_set_attr_u8(ct, ATTR_ICMP_CODE, (uint8_t)f->orig.l4dst);
-		nfct_set_attr_u16(ct, ATTR_ICMP_ID, htons(f->orig.l4src));
-		nfct_set_attr_u16(ct, ATTR_REPL_PORT_SRC, htons(f->reply.l4src));
-		return;
-	}
 	nfct_set_attr_u16(ct, ATTR_ORIG_PORT_SRC, htons(f->orig.l4src));
 	nfct_set_attr_u16(ct, ATTR_ORIG_PORT_DST, htons(f->orig.l4dst));
 	nfct_set_attr_u16(ct, ATTR_REPL_PORT_SRC, htons(f->reply.l4src));
@@ -94,14 +129,19 @@ set_l4(struct nf_conntrack *ct, const struct flow *f)
 }
 
 static void
-set_rest(struct nf_conntrack *ct, const struct flow *f)
+set_state(struct nf_conntrack *ct, const struct flow *f)
 {
-	nfct_set_attr_u32(ct, ATTR_STATUS, f->status);
-	if (f->has & FLOW_HAS_TIMEOUT)
-		nfct_set_attr_u32(ct, ATTR_TIMEOUT, f->timeout_s);
-	nfct_set_attr_u32(ct, ATTR_MARK, f->mark);
 	if (f->proto == IPPROTO_TCP && (f->has & FLOW_HAS_TCP_STATE))
 		nfct_set_attr_u8(ct, ATTR_TCP_STATE, f->tcp_state);
+	if (f->proto == IPPROTO_SCTP && (f->has & FLOW_HAS_SCTP))
+		nfct_set_attr_u8(ct, ATTR_SCTP_STATE, f->rare.sctp_state);
+	if (f->proto == PROTO_DCCP && (f->has & FLOW_HAS_DCCP))
+		nfct_set_attr_u8(ct, ATTR_DCCP_STATE, f->rare.dccp_state);
+}
+
+static void
+set_zone(struct nf_conntrack *ct, const struct flow *f)
+{
 	switch (f->zone_dir) {
 	case FLOW_ZONE_BOTH:
 		nfct_set_attr_u16(ct, ATTR_ZONE, f->zone);
@@ -117,143 +157,180 @@ set_rest(struct nf_conntrack *ct, const struct flow *f)
 	}
 }
 
+bool
+flowout_label(const uint8_t labels[FLOW_LABEL_BYTES], unsigned bit)
+{
+	uint32_t	 w;
+
+	memcpy(&w, labels + bit / 32 * sizeof(w), sizeof(w));
+	return w >> bit % 32 & 1;
+}
+
+static void
+set_labels(struct nf_conntrack *ct, const struct flow *f)
+{
+	struct nfct_bitmask	*b = nfct_bitmask_new(FLOW_LABEL_BYTES * 8 - 1);
+	unsigned		 bit;
+
+	if (b == NULL)
+		return;
+	for (bit = 0; bit < FLOW_LABEL_BYTES * 8; bit++)
+		if (flowout_label(f->rare.labels, bit))
+			nfct_bitmask_set_bit(b, bit);
+	nfct_set_attr(ct, ATTR_CONNLABELS, b);	/* it is ct's now */
+}
+
+static struct nf_conntrack *
+make_ct(const struct flow *f)
+{
+	struct nf_conntrack	*ct = nfct_new();
+
+	if (ct == NULL)
+		return NULL;
+	set_addrs(ct, f);
+	set_l4(ct, f);
+	set_state(ct, f);
+	set_zone(ct, f);
+	nfct_set_attr_u32(ct, ATTR_STATUS, f->status);
+	nfct_set_attr_u32(ct, ATTR_MARK, f->mark);
+	if (f->has & FLOW_HAS_TIMEOUT)
+		nfct_set_attr_u32(ct, ATTR_TIMEOUT, f->timeout_s);
+	if (f->helper[0] != '\0')
+		nfct_set_attr(ct, ATTR_HELPER_NAME, f->helper);
+	if (f->has & FLOW_HAS_LABELS)
+		set_labels(ct, f);
+	return ct;
+}
+
 static bool
 print_ct(struct flowout *o, const struct nf_conntrack *ct)
 {
 	char	 line[LINE_BYTES];
 	int	 n;
 
-	n = nfct_snprintf(line, sizeof(line), ct, NFCT_T_UNKNOWN,
+	if (o->format == OUT_XML)
+		n = nfct_snprintf(line, sizeof(line), ct, NFCT_T_UNKNOWN, NFCT_O_XML, 0);
+	else
+		n = nfct_snprintf_labels(line, sizeof(line), ct, NFCT_T_UNKNOWN, NFCT_O_DEFAULT,
+		    NFCT_OF_SHOW_LAYER3, o->labels);
+	return n < 0 || print_line(o, line);
+}
+
+/* --- expectations ----------------------------------------------------------------- */
+
+void
+flowout_expect_mask(const struct flow *f, struct flow_tuple *mask)
+{
+	memset(mask, 0, sizeof(*mask));
+	mask->src = f->exp.mask_src;
+	mask->l4src = f->exp.mask_l4src;
+	memset(mask->dst.b, 0xff, f->family == AF_INET ? 4 : 16);
+	mask->l4dst = UINT16_MAX;
+}
+
+/* One of the tuples of an expectation, as the library wants them. */
+static bool
+set_tuple(struct nf_expect *exp, enum nf_expect_attr attr, uint8_t family, uint8_t proto,
+    const struct flow_tuple *t)
+{
+	struct nf_conntrack	*ct = nfct_new();
+	bool			 v4 = family == AF_INET;
+
+	if (ct == NULL)
+		return false;
+	nfct_set_attr_u8(ct, ATTR_L3PROTO, family);
+	nfct_set_attr(ct, v4 ? ATTR_ORIG_IPV4_SRC : ATTR_ORIG_IPV6_SRC, t->src.b);
+	nfct_set_attr(ct, v4 ? ATTR_ORIG_IPV4_DST : ATTR_ORIG_IPV6_DST, t->dst.b);
+	nfct_set_attr_u8(ct, ATTR_L4PROTO, proto);
+	nfct_set_attr_u16(ct, ATTR_ORIG_PORT_SRC, htons(t->l4src));
+	nfct_set_attr_u16(ct, ATTR_ORIG_PORT_DST, htons(t->l4dst));
+	nfexp_set_attr(exp, attr, ct);	/* copies */
+	nfct_destroy(ct);
+	return true;
+}
+
+/* Of a key alone there is nothing but the tuple that is expected. */
+static bool
+set_expectation(struct nf_expect *exp, const struct flow *f)
+{
+	struct flow_tuple	 mask;
+
+	flowout_expect_mask(f, &mask);
+	if (!set_tuple(exp, ATTR_EXP_EXPECTED, f->family, f->proto, &f->orig))
+		return false;
+	nfexp_set_attr_u32(exp, ATTR_EXP_TIMEOUT, f->timeout_s);
+	if (f->zone_dir != FLOW_ZONE_NONE)
+		nfexp_set_attr_u16(exp, ATTR_EXP_ZONE, f->zone);
+	if (f->helper[0] != '\0')
+		nfexp_set_attr(exp, ATTR_EXP_HELPER_NAME, f->helper);
+	if (!(f->has & FLOW_HAS_EXPECT))
+		return true;
+	nfexp_set_attr_u32(exp, ATTR_EXP_FLAGS, f->exp.flags);
+	nfexp_set_attr_u32(exp, ATTR_EXP_CLASS, f->exp.policy);
+	if (f->exp.fn[0] != '\0')
+		nfexp_set_attr(exp, ATTR_EXP_FN, f->exp.fn);
+	return set_tuple(exp, ATTR_EXP_MASK, f->family, f->proto, &mask) &&
+	    set_tuple(exp, ATTR_EXP_MASTER, f->family, f->master_proto, &f->master);
+}
+
+static struct nf_expect *
+make_expect(const struct flow *f)
+{
+	struct nf_expect	*exp = nfexp_new();
+
+	if (exp != NULL && !set_expectation(exp, f)) {
+		nfexp_destroy(exp);
+		return NULL;
+	}
+	return exp;
+}
+
+/* The line begins with the timeout, told or not. */
+static bool
+print_expect(struct flowout *o, const struct nf_expect *exp, bool timeout)
+{
+	char	 line[LINE_BYTES];
+	int	 n;
+
+	n = nfexp_snprintf(line, sizeof(line), exp, NFCT_T_UNKNOWN,
 	    o->format == OUT_XML ? NFCT_O_XML : NFCT_O_DEFAULT, 0);
 	if (n < 0)
 		return true;
-	if (o->format == OUT_XML && o->n == 0)
-		puts(xml_head);
-	o->n++;
-	return puts(line) >= 0;
+	if (timeout || o->format == OUT_XML)
+		return print_line(o, line);
+	n = (int)strcspn(line, " ");
+	return print_line(o, line[n] == ' ' ? line + n + 1 : line);
 }
 
-static json_t *
-tuple_json(const struct flow *f, const struct flow_tuple *t)
-{
-	char	 src[INET6_ADDRSTRLEN] = "", dst[INET6_ADDRSTRLEN] = "";
-	json_t	*j;
-
-	inet_ntop(f->family, t->src.b, src, sizeof(src));
-	inet_ntop(f->family, t->dst.b, dst, sizeof(dst));
-	j = json_pack("{s:s, s:s}", "src", src, "dst", dst);
-	if (flow_proto_is_icmp(f->family, f->proto)) {
-		json_object_set_new(j, "id", json_integer(t->l4src));
-		json_object_set_new(j, "type", json_integer(t->l4dst >> 8));
-		json_object_set_new(j, "code", json_integer(t->l4dst & 0xff));
-	} else if (f->proto == IPPROTO_GRE) {
-		json_object_set_new(j, "srckey", json_integer(t->l4src));
-		json_object_set_new(j, "dstkey", json_integer(t->l4dst));
-	} else if (t->l4src != 0 || t->l4dst != 0) {
-		json_object_set_new(j, "sport", json_integer(t->l4src));
-		json_object_set_new(j, "dport", json_integer(t->l4dst));
-	}
-	return j;
-}
-
-static json_t *
-status_json(uint32_t status)
-{
-	static const struct {
-		uint32_t	 bit;
-		const char	*name;
-	} names[] = {
-		{ FLOW_S_EXPECTED, "expected" }, { FLOW_S_SEEN_REPLY, "seen_reply" },
-		{ FLOW_S_ASSURED, "assured" }, { FLOW_S_CONFIRMED, "confirmed" },
-		{ FLOW_S_SRC_NAT, "src_nat" }, { FLOW_S_DST_NAT, "dst_nat" },
-		{ FLOW_S_SEQ_ADJUST, "seq_adjust" }, { FLOW_S_DYING, "dying" },
-		{ FLOW_S_FIXED_TIMEOUT, "fixed_timeout" }, { FLOW_S_OFFLOAD, "offload" },
-		{ FLOW_S_HW_OFFLOAD, "hw_offload" }
-	};
-	json_t	*list = json_array();
-	size_t	 i;
-
-	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (status & names[i].bit)
-			json_array_append_new(list, json_string(names[i].name));
-	return list;
-}
-
-static json_t *
-tcp_json(const struct flow *f)
-{
-	json_t	*j = json_object();
-
-	if (f->has & FLOW_HAS_TCP_FLAGS)
-		json_object_set_new(j, "flags",
-		    json_pack("[i,i]", f->tcp_flags[0], f->tcp_flags[1]));
-	if (f->has & FLOW_HAS_TCP_WSCALE)
-		json_object_set_new(j, "window_scale",
-		    json_pack("[i,i]", f->tcp_wscale[0], f->tcp_wscale[1]));
-	return j;
-}
-
-json_t *
-flowout_json(const struct flow *f)
-{
-	static const char *const	 dirs[] = { "none", "both", "original", "reply" };
-	json_t				*j = json_object();
-
-	json_object_set_new(j, "family", json_string(f->family == AF_INET6 ? "ipv6" : "ipv4"));
-	json_object_set_new(j, "proto", json_string(flow_proto_name(f->proto)));
-	json_object_set_new(j, "protonum", json_integer(f->proto));
-	json_object_set_new(j, "orig", tuple_json(f, &f->orig));
-	json_object_set_new(j, "reply", tuple_json(f, &f->reply));
-	if (f->has & FLOW_HAS_TIMEOUT)
-		json_object_set_new(j, "timeout", json_integer(f->timeout_s));
-	json_object_set_new(j, "status", status_json(f->status));
-	json_object_set_new(j, "mark", json_integer(f->mark));
-	if (f->zone_dir != FLOW_ZONE_NONE && f->zone_dir <= FLOW_ZONE_REPLY) {
-		json_object_set_new(j, "zone", json_integer(f->zone));
-		json_object_set_new(j, "zone_dir", json_string(dirs[f->zone_dir]));
-	}
-	if (f->proto == IPPROTO_TCP && (f->has & FLOW_HAS_TCP_STATE)) {
-		json_object_set_new(j, "state", json_string(flow_tcp_state_name(f->tcp_state)));
-		json_object_set_new(j, "tcp", tcp_json(f));
-	}
-	return j;
-}
-
-static bool
-print_json(struct flowout *o, const struct flow *f)
-{
-	json_t	*j = flowout_json(f);
-	char	*line = json_dumps(j, JSON_COMPACT);
-	bool	 ok = false;
-
-	if (line != NULL)
-		ok = fputs(o->n == 0 ? "[\n" : ",\n", stdout) >= 0 && fputs(line, stdout) >= 0;
-	o->n++;
-	free(line);
-	json_decref(j);
-	return ok;
-}
+/* --- either ------------------------------------------------------------------------- */
 
 bool
 flowout_flow(struct flowout *o, const struct flow *f)
 {
 	struct nf_conntrack	*ct;
+	struct nf_expect	*exp;
 	bool			 ok;
 
 	if (o->format == OUT_JSON)
 		return print_json(o, f);
-	if ((ct = nfct_new()) == NULL)
+	if (f->expect) {
+		if ((exp = make_expect(f)) == NULL)
+			return false;
+		ok = print_expect(o, exp, f->has & FLOW_HAS_TIMEOUT);
+		nfexp_destroy(exp);
+		return ok;
+	}
+	if ((ct = make_ct(f)) == NULL)
 		return false;
-	set_addrs(ct, f);
-	set_l4(ct, f);
-	set_rest(ct, f);
 	ok = print_ct(o, ct);
 	nfct_destroy(ct);
 	return ok;
 }
 
 bool
-flowout_kernel(struct flowout *o, const struct flow *f, const struct nf_conntrack *ct)
+flowout_kernel(struct flowout *o, const struct kentry *e)
 {
-	return o->format == OUT_JSON ? print_json(o, f) : print_ct(o, ct);
+	if (o->format == OUT_JSON)
+		return print_json(o, &e->f);
+	return e->f.expect ? print_expect(o, e->exp, true) : print_ct(o, e->ct);
 }

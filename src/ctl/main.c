@@ -30,10 +30,10 @@ static const struct ctl_cmd	 commands[] = {
 	    0, 0, 0, QUICK_S, cmd_status },
 	{ "ready", "", "exit 0 if this node could take over now, else 1 and the reason",
 	    0, 0, 0, QUICK_S, cmd_ready },
-	{ "show", "local|remote|kernel [FILTER...]", "list flows as conntrack -L prints them",
-	    CTL_CMD_FILTER | CTL_CMD_FORMAT, 1, 1, 60, cmd_show },
-	{ "count", "local|remote|kernel [FILTER...]", "print the number of flows",
-	    CTL_CMD_FILTER, 1, 1, 60, cmd_count },
+	{ "show", "TABLE [expect] [FILTER...]", "list flows, or expectations, as conntrack -L prints them",
+	    CTL_CMD_FILTER | CTL_CMD_FORMAT, 1, 2, 60, cmd_show },
+	{ "count", "TABLE [expect] [FILTER...]", "print the number of flows, or expectations",
+	    CTL_CMD_FILTER, 1, 2, 60, cmd_count },
 	{ "commit", "", "write the peers' flows into the kernel",
 	    0, 0, 0, 0, cmd_action },
 	{ "takeover", "", "commit, make the peers' flows ours, become active",
@@ -101,19 +101,21 @@ static const struct filter_opt {
 #define NOPTS		(NFILTER + 4)
 
 static const char	 filter_help[] =
+	"TABLE: local, remote or kernel\n"
+	"expect: expectations instead of flows; conditions with a * are for flows only\n"
 	"FILTER: all conditions have to hold\n"
 	"  -p, --proto PROTO        tcp, udp, icmp, icmpv6, sctp, ... or a number\n"
 	"  -s, --src ADDR[/LEN]     original source\n"
 	"  -d, --dst ADDR[/LEN]     original destination\n"
-	"  -r, --reply-src ADDR[/LEN]   -q, --reply-dst ADDR[/LEN]\n"
+	"  -r, --reply-src ADDR[/LEN] *   -q, --reply-dst ADDR[/LEN] *\n"
 	"      --sport PORT             --dport PORT    of the original direction\n"
-	"      --state STATE        of TCP: ESTABLISHED, SYN_SENT, ...\n"
-	"  -m, --mark MARK[/MASK]\n"
+	"      --state STATE *      of TCP: ESTABLISHED, SYN_SENT, ...\n"
+	"  -m, --mark MARK[/MASK] *\n"
 	"  -w, --zone ZONE\n"
 	"  -f, --family ipv4|ipv6\n"
-	"  -n, --src-nat            source is translated\n"
-	"  -g, --dst-nat            destination is translated\n"
-	"      --assured            traffic was seen in both directions\n"
+	"  -n, --src-nat *          source is translated\n"
+	"  -g, --dst-nat *          destination is translated\n"
+	"      --assured *          traffic was seen in both directions\n"
 	"      --peer NAME          remote: only what this peer told us\n";
 
 void
@@ -274,6 +276,8 @@ parse_cmd(struct ctl *c, const struct ctl_cmd *cmd, int argc, char **argv)
 			return CTL_EXIT_USAGE;
 		}
 	}
+	if (argc - optind > cmd->max_args)
+		ctl_err("%s: \"%s\" is one word too many", cmd->name, argv[optind + cmd->max_args]);
 	if (argc - optind < cmd->min_args || argc - optind > cmd->max_args) {
 		cmd_usage(stderr, cmd);
 		return CTL_EXIT_USAGE;

@@ -79,7 +79,7 @@ def test_verify(pair):
     done = fw1.ctsync("verify", check=False)
     lines = done.stdout.splitlines()
     assert done.returncode == 1
-    assert sum(line.startswith("local: missing here: tcp ") for line in lines) == 1000, "all are counted, " \
+    assert sum(line.startswith("local: missing here: ipv4     2 tcp ") for line in lines) == 1000, "all are counted, " \
         "the first thousand is listed"
     assert "DIFFERENT from the kernel: 1500 missing here, 0 missing in the kernel, 0 changed" in done.stdout
     assert fw1.ctsync("verify").stdout.startswith("local: ")

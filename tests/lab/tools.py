@@ -50,7 +50,7 @@ def differences(ours, theirs):
 def listed(fw, table, *options):
     """`ctsync show TABLE`: lines without the timeout, which runs."""
     lines = fw.ctsync("show", table, *options, timeout=120).stdout.splitlines()
-    return {re.sub(r"^(\S+\s+\d+) \d+ ", r"\1 ", line) for line in lines}
+    return {re.sub(r"^(ipv[46] +\d+ \S+ +\d+) \d+ ", r"\1 ", line) for line in lines}
 
 
 def count(fw, table, *options):
