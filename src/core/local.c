@@ -187,16 +187,22 @@ refused(struct local *l)
 	l->no_room = true;
 }
 
-bool
-local_has_master(const struct local *l, const struct flow *f)
+static uint32_t
+find_master(const struct local *l, const struct flow *f)
 {
 	struct local_key	 k;
 
 	k.len = (uint8_t)flow_pack_master_key(f, k.key);
 	if (k.len == 0)
-		return false;
+		return FTAB_NIL;
 	k.hash = ftab_hash(feed_table(l->feed), k.key, k.len);
-	return feed_find(l->feed, k.hash, k.key, k.len) != FTAB_NIL;
+	return feed_find(l->feed, k.hash, k.key, k.len);
+}
+
+bool
+local_has_master(const struct local *l, const struct flow *f)
+{
+	return find_master(l, f) != FTAB_NIL;
 }
 
 /* An expectation goes with its master. */
@@ -426,6 +432,20 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	local_store(l, h, k, &cur, now_us);
 }
 
+/*
+ * A helper that begins to expect something has, if addresses are translated,
+ * changed the length of what it read: from then on the kernel adjusts sequence
+ * numbers, and no event says so.
+ */
+static void
+check_master(struct local *l, const struct flow *f, uint64_t now_us)
+{
+	uint32_t	 h = f->master_proto == IPPROTO_TCP ? find_master(l, f) : FTAB_NIL;
+
+	if (h != FTAB_NIL)
+		local_check_or_dump(l, h, now_us);
+}
+
 void
 local_event(struct local *l, enum local_event ev, const struct flow *f,
     const struct local_key *k, uint64_t now_us)
@@ -440,6 +460,8 @@ local_event(struct local *l, enum local_event ev, const struct flow *f,
 		on_unknown(l, ev, k, f, now_us);
 	else
 		on_known(l, ev, h, k, f, now_us);
+	if (f->expect && ev == LOCAL_NEW)
+		check_master(l, f, now_us);
 	l->in_event = false;
 }
 

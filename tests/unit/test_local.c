@@ -647,6 +647,47 @@ START_TEST(a_delta_of_another_flow)
 }
 END_TEST
 
+/* That the kernel adjusts sequence numbers of a master has no event: it is asked, for TCP. */
+START_TEST(a_master_is_looked_at)
+{
+	struct flow	 f, e;
+	struct local_key key, ekey;
+
+	flow_of(1, &f);
+	f.proto = IPPROTO_TCP;
+	f.tcp_state = FLOW_TCP_ESTABLISHED;
+	f.has |= FLOW_HAS_TCP_STATE;
+	local_prefetch(l, &f, &key);
+	local_event(l, LOCAL_NEW, &f, &key, now);
+	birth(2, 5);
+	memset(&e, 0, sizeof(e));
+	e.expect = true;
+	e.family = f.family;
+	e.proto = IPPROTO_TCP;
+	e.has = FLOW_HAS_EXPECT | FLOW_HAS_MASTER | FLOW_HAS_HELPER;
+	flow_of(2, &f);
+	e.orig.l4dst = 5000;
+	e.master_proto = f.proto;
+	e.master = f.orig;
+	local_prefetch(l, &e, &ekey);
+	local_event(l, LOCAL_NEW, &e, &ekey, now);
+	run();
+	ck_assert_uint_eq(njobs, 0);
+	e.orig.l4dst = 5001;
+	e.master_proto = IPPROTO_TCP;
+	e.master.l4src = 1001;
+	local_prefetch(l, &e, &ekey);
+	local_event(l, LOCAL_NEW, &e, &ekey, now);
+	run();
+	ck_assert_uint_eq(njobs, 1);
+	ck_assert_int_eq(jobs[0]->op, KOP_GET);
+	ck_assert_uint_eq(jobs[0]->n, 1);
+	ck_assert_uint_eq(jobs[0]->items[0].len, key.len);
+	ck_assert_mem_eq(jobs[0]->bytes, key.key, key.len);
+	ck_assert_uint_eq(feed_expects(feed), 2);
+}
+END_TEST
+
 /* The kernel is busy, and every entry of a large dump differs from what an event said. */
 START_TEST(questions_are_bounded)
 {
@@ -1090,6 +1131,7 @@ add_all(TCase *tc)
 	tcase_add_test(tc, an_answer_that_differs_is_asked_for_again);
 	tcase_add_test(tc, new_on_a_live_entry_replaces_it);
 	tcase_add_test(tc, a_delta_of_another_flow);
+	tcase_add_test(tc, a_master_is_looked_at);
 	tcase_add_test(tc, questions_are_bounded);
 	tcase_add_test(tc, another_overrun_queues_another_dump);
 	tcase_add_test(tc, an_audit_gives_way);
