@@ -28,6 +28,8 @@
 #define LOOK_ENTRIES	16384u		/* of a remote table in one call */
 #define TAG_MEND	1u		/* of a job: it mends what an earlier one wrote */
 
+#define GRE_LIFE_S	3600u
+
 /* Seconds after a takeover at which the kernel is looked at for relearned windows. */
 static const unsigned	looks_s[] = { 1, 3, 10, 30 };
 #define LOOKS		(sizeof(looks_s) / sizeof(looks_s[0]))
@@ -239,7 +241,10 @@ takes_from(const struct node *n, const struct peer *p)
 	return !(n->take->was_active && sess_up(n, p) && !p->active);
 }
 
-/* The timeout to write: fixed by the configuration, as told, or that of the kernel (offloaded flows). */
+/*
+ * The timeout to write: fixed by the configuration, as told, or that of the kernel (offloaded flows).
+ * Packets of a GRE flow that was written don't extend it (kct_build_create()), a tunnel in use lives longer.
+ */
 static uint32_t
 timeout_of(const struct node *n, const struct flow *f, uint32_t told_s)
 {
@@ -249,6 +254,8 @@ timeout_of(const struct node *n, const struct flow *f, uint32_t told_s)
 		return told_s > 0 ? told_s : 1;
 	if (n->conf.fixed_s[t] > 0)
 		return n->conf.fixed_s[t];
+	if (f->proto == IPPROTO_GRE && (f->status & FLOW_S_SEEN_REPLY) && told_s < GRE_LIFE_S)
+		return GRE_LIFE_S;
 	if (told_s > 0)
 		return told_s;
 	return n->conf.default_s[t] > 0 ? n->conf.default_s[t] : flow_timeout_default(t);

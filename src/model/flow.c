@@ -202,6 +202,14 @@ put_tcp(struct wbuf *w, const struct flow *f)
 	wbuf_u8(w, (uint8_t)((unsigned)f->tcp_wscale[0] << 4 | (f->tcp_wscale[1] & 0x0fu)));
 }
 
+/* Of GRE the fixed timeout is left out: it is how a takeover writes these (kct_build_create()). */
+static uint32_t
+replicated_status(const struct flow *f)
+{
+	return f->status & FLOW_S_REPLICATED &
+	    ~(f->proto == IPPROTO_GRE ? FLOW_S_FIXED_TIMEOUT : 0u);
+}
+
 size_t
 flow_pack(const struct flow *f, uint8_t *out, size_t cap)
 {
@@ -213,7 +221,7 @@ flow_pack(const struct flow *f, uint8_t *out, size_t cap)
 	if (f->expect) {
 		flow_put_expect(&w, f);
 	} else {
-		put_uint_attr(&w, FLOW_A_STATUS, f->status & FLOW_S_REPLICATED);
+		put_uint_attr(&w, FLOW_A_STATUS, replicated_status(f));
 		put_reply(&w, f);
 		if (f->mark != 0)
 			put_uint_attr(&w, FLOW_A_MARK, f->mark);

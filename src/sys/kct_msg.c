@@ -391,11 +391,22 @@ kct_msg_ack(uint8_t *msg)
 	memcpy(msg, &h, sizeof(h));
 }
 
-/* State, scale and flags as far as `has` says; only bits in mask are touched. */
+/*
+ * State, scale and flags as far as `has` says; only bits in mask are touched.
+ *
+ * The kernel takes scales only if both directions scale.  Of a connection that
+ * awaits its first answer nobody knows that yet, but the scale of the one that
+ * asked would be lost for ever: the other one is said to scale, too, by 0; the
+ * kernel overrides that with what the answer says.
+ */
 static uint8_t *
 put_tcp(uint8_t *p, const struct flow *f, uint32_t has, unsigned mask, unsigned set)
 {
-	uint8_t	*info, *tcp;
+	uint8_t		*info, *tcp;
+	unsigned	 reply = f->tcp_flags[1] & FLOW_TF_REPLICATED;
+
+	if ((has & FLOW_HAS_TCP_WSCALE) && f->tcp_state == FLOW_TCP_SYN_SENT)
+		reply |= f->tcp_flags[0] & FLOW_TF_WINDOW_SCALE;
 
 	p = info = nest_begin(p, CTA_PROTOINFO);
 	p = tcp = nest_begin(p, CTA_PROTOINFO_TCP);
@@ -409,7 +420,7 @@ put_tcp(uint8_t *p, const struct flow *f, uint32_t has, unsigned mask, unsigned 
 		p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL,
 		    (f->tcp_flags[0] & FLOW_TF_REPLICATED) | set, mask);
 		p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_REPLY,
-		    (f->tcp_flags[1] & FLOW_TF_REPLICATED) | set, mask);
+		    reply | set, mask);
 	}
 	nest_end(tcp, p);
 	nest_end(info, p);
@@ -466,6 +477,19 @@ plain_reply(const struct flow *f, struct flow_tuple *r)
 	}
 }
 
+/*
+ * Bits of the status to set.  When a packet of a GRE flow passes, the kernel
+ * extends its life by what it noted when the flow began, and it has noted
+ * nothing of one that was written: such a flow would end at once.  So its life
+ * is made a fixed one; the peers are not told (flow_pack()).
+ */
+static uint32_t
+status_of_new(const struct flow *f)
+{
+	return (f->status & KCT_STATUS_SETTABLE) | FLOW_S_CONFIRMED |
+	    (f->proto == IPPROTO_GRE ? FLOW_S_FIXED_TIMEOUT : 0);
+}
+
 size_t
 kct_build_create(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f, unsigned options)
 {
@@ -482,7 +506,7 @@ kct_build_create(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f, u
 	p = put_key(buf, IPCTNL_MSG_CT_NEW, NLM_F_CREATE | NLM_F_EXCL, seq, f);
 	p = kct_put_tuple(p, CTA_TUPLE_REPLY, f->family, f->proto, &reply,
 	    f->zone_dir == FLOW_ZONE_REPLY ? f->zone : 0);
-	p = put_be32(p, CTA_STATUS, (f->status & KCT_STATUS_SETTABLE) | FLOW_S_CONFIRMED);
+	p = put_be32(p, CTA_STATUS, status_of_new(f));
 	p = put_be32(p, CTA_TIMEOUT, f->timeout_s);
 	if (f->mark != 0)
 		p = put_be32(p, CTA_MARK, f->mark);
