@@ -24,7 +24,7 @@ GROUPS = {"new": 1, "update": 2, "destroy": 3, "exp_new": 4, "exp_destroy": 6}
 NESTED = 0x8000
 
 SEEN_REPLY, ASSURED, CONFIRMED = 0x2, 0x4, 0x8
-EXPECTED, SRC_NAT, DST_NAT, SEQ_ADJUST, HELPER = 0x1, 0x10, 0x20, 0x40, 0x2000
+EXPECTED, SRC_NAT, DST_NAT, SEQ_ADJUST, FIXED_TIMEOUT, HELPER = 0x1, 0x10, 0x20, 0x40, 0x400, 0x2000
 
 
 class Number:

@@ -25,6 +25,7 @@ QUIET = """\
 table inet quiet {
 	chain output {
 		type filter hook output priority 0; policy accept;
+		meta mark 1 accept
 		tcp flags rst drop
 		icmp type destination-unreachable drop
 		icmpv6 type { destination-unreachable, parameter-problem } drop
@@ -34,7 +35,7 @@ table inet quiet {
 
 
 def quiet(node):
-    """The node's own stack does not answer to what it does not know."""
+    """The node's own stack does not answer to what it does not know; what a Host sends passes."""
     node.run("nft", "-f", "-", input=QUIET)
 
 
@@ -171,6 +172,8 @@ class Host:
     def _open(self, dev):
         self.v4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
         self.v6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        for sock in (self.v4, self.v6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 1)       # as in QUIET
         self.tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         self.tap.bind((dev, ETH_P_ALL))
 

@@ -10,12 +10,12 @@ import socket
 
 import pytest
 
-from ctnl import (ASSURED, CONFIRMED, DST_NAT, HELPER, SEEN_REPLY, SRC_NAT, Kernel, flatten, make_tuple,
+from ctnl import (ASSURED, CONFIRMED, DST_NAT, FIXED_TIMEOUT, HELPER, SEEN_REPLY, SRC_NAT, Kernel, flatten, make_tuple,
                   show_tuple)
 from lab import HERE, SERVER, SERVER6, WAN_VIP, WAN_VIP6, Lab, in_netns
 from packets import (ACK, ESP, FIN, GRE, ICMP, ICMPV6, PSH, RST, SCTP, SYN, TCP, UDP, UDPLITE, Host,
-                     Talk, quiet, sctp_chunk)
-from tools import takeover, wait_proof
+                     Talk, quiet, sctp_chunk, udp)
+from tools import takeover, wait_equal, wait_proof
 
 OTHER = 253
 PROTOCOLS = {"tcp": TCP, "udp": UDP, "udplite": UDPLITE, "sctp": SCTP, "icmp": ICMP, "gre": GRE,
@@ -89,17 +89,27 @@ class Matrix:
 
     def start(self):
         for fw in (self.fw1, self.fw2):
-            fw.start_ctsyncd()
+            # a redirected flow ends on the firewall
+            fw.start_ctsyncd(extra="filter = { skip_own = false; };")
         self.fw1.ctsync("takeover")
         self.fw2.wait_ready()
 
     def take_over(self):
         """fw2 takes over when it has everything; (flows, expectations) of fw1 and fw2."""
+        wait_equal(self.fw2)        # what nobody has answered is told a little later
         wait_proof(self.fw2)
         before = self.kernel1.flows(), self.kernel1.expects()
         answer = takeover(self.fw2)
         assert answer["failed"] == 0, answer
         return before, (self.kernel2.flows(), self.kernel2.expects())
+
+    def fail_over(self):
+        """fw1 dies, and the addresses go to fw2."""
+        self.fw1.kill()
+        self.fw2.take_addresses()
+        self.take_addresses(self.fw2)
+        # only the virtual addresses are announced
+        self.lab.server.run("ip", "neigh", "flush", "dev", "wan0")
 
 
 # Fields that are not compared: what belongs to one kernel, and what cannot be written.
@@ -109,6 +119,8 @@ NOT_EXPECT = ("id", "timeout")
 NAT_DONE = 0x180
 # TCP flags until the windows are known again: BE_LIBERAL, DATA_UNACKNOWLEDGED, MAXACK_SET.
 WINDOW_FLAGS = 0x38
+WINDOW_SCALE = 0x01
+SYN_SENT = 1
 
 
 def comparable(flow):
@@ -120,9 +132,14 @@ def comparable(flow):
             del flow[name]
     if not any(bytes.fromhex(flow.get("labels", ""))):
         flow.pop("labels", None)
-    # Whoever writes a helper gets HELPER set, whoever inherits one does not.
-    flow["status"] &= ~(NAT_DONE | (HELPER if "help" in flow else 0))
+    # Whoever writes a helper gets HELPER set, whoever inherits one does not.  A written GRE flow has a
+    # fixed timeout, because the kernel ends it with its next packet otherwise.
+    flow["status"] &= ~(NAT_DONE | (HELPER if "help" in flow else 0) |
+                        (FIXED_TIMEOUT if flow["orig"]["proto"]["num"] == GRE else 0))
     fields = flatten(flow)
+    if fields.get("protoinfo.tcp.state") == SYN_SENT:
+        # The scale of the client is taken only if the server is said to scale, too.
+        fields["protoinfo.tcp.flags_reply"] &= ~WINDOW_SCALE
     for name in ("protoinfo.tcp.flags_orig", "protoinfo.tcp.flags_reply"):
         if name in fields:
             fields[name] &= ~WINDOW_FLAGS
@@ -181,7 +198,7 @@ def matrix(bin_dir, request):
 
 # -- by packets ----------------------------------------------------------------------
 
-def begin(talk, both=True):
+def begin(talk):
     """The flow comes into being."""
     if talk.proto == TCP:
         talk.tcp_open()
@@ -191,11 +208,11 @@ def begin(talk, both=True):
     elif talk.proto == SCTP:
         talk.sctp_open()
     else:
-        talk.exchange(both)
+        talk.exchange()
 
 
-def go_on(talk, both=True):
-    """More packets of a flow that begin() made."""
+def go_on(talk, both):
+    """More packets of a flow that begin() made, also back."""
     if talk.proto == TCP:
         talk.tcp_client(ACK | PSH, b"more")
         if both:
@@ -206,25 +223,191 @@ def go_on(talk, both=True):
         talk.exchange(both)
 
 
-def by_packets(matrix):
-    """{name: Talk}, each established."""
-    cases = [(f"{proto} v{family} {kind}", number, family, *KINDS[kind], 0)
-             for proto, number in PROTOCOLS.items() for family in (4, 6) for kind in KINDS]
-    cases += [(f"{proto} v{family} {kind}", number, family, *KINDS_OF_PORTS[kind], 0)
-              for proto, number in PROTOCOLS.items() if number in WITH_PORTS
-              for family in (4, 6) for kind in KINDS_OF_PORTS]
-    cases += [(f"{proto} v{family} {kind} {attribute}", number, family, *KINDS[kind], bits)
-              for proto, number in PROTOCOLS.items() for family in (4, 6)
-              for kind in ("none", "both") for attribute, bits in ATTRIBUTES.items()]
-    for name, number, family, network, target, bits in cases:
-        talk = matrix.talk(name, number, client_address(family, network, bits),
-                           target_address(family, target))
-        begin(talk)
-    return matrix.talks
+def cases():
+    """Name, protocol, family, network of the client, target, attribute, what has to be seen of it."""
+    for proto, number in PROTOCOLS.items():
+        kinds = {**KINDS, **KINDS_OF_PORTS} if number in WITH_PORTS else KINDS
+        for family in (4, 6):
+            for kind, (network, target) in kinds.items():
+                yield f"{proto} v{family} {kind}", number, family, network, target, None, kind
+            for kind in ("none", "both"):
+                network, target = KINDS[kind]
+                for attribute in ATTRIBUTES:
+                    yield (f"{proto} v{family} {kind} {attribute}", number, family, network, target,
+                           attribute, kind)
+
+
+NAT_BITS = {"none": 0, "source": SRC_NAT, "masquerade": SRC_NAT, "source-port": SRC_NAT,
+            "destination": DST_NAT, "destination-port": DST_NAT, "both": SRC_NAT | DST_NAT}
+LABELS = (1 | 1 << 127).to_bytes(16, "little").hex()
+ATTRIBUTE_FIELDS = {
+    None: {}, "mark": {"mark": 0x80001234}, "labels": {"labels": LABELS}, "zone": {"zone": 4},
+    "zone-orig": {"orig.zone": 5}, "zone-reply": {"reply.zone": 6},
+    "all": {"mark": 0x80001234, "labels": LABELS, "zone": 7}}
+
+
+def flow_of(talk, flows):
+    """The entry of a conversation, flattened."""
+    ports = (talk.a, talk.b) if talk.proto in WITH_PORTS else None
+    found = [f for f in map(flatten, flows)
+             if (f["orig.proto.num"], f["orig.ip.src"], f["orig.ip.dst"]) == (talk.proto, talk.src, talk.dst) and
+             ports in (None, (f.get("orig.proto.sport"), f.get("orig.proto.dport")))]
+    return found[0] if len(found) == 1 else None
+
+
+def missing(talk, flows, kind, attribute):
+    """What the flow on fw1 lacks of what its case is about, as a line, or None."""
+    flow = flow_of(talk, flows)
+    if flow is None:
+        return "there is no such flow"
+    wanted = {"mark": 0, **ATTRIBUTE_FIELDS[attribute]}
+    zones = ("zone", "orig.zone", "reply.zone", "labels")
+    if any(flow.get(k) != wanted.get(k) for k in ("mark", *zones)):
+        return f"is not as the ruleset wants it: {flow}"
+    if flow["status"] & (SRC_NAT | DST_NAT) != NAT_BITS[kind]:
+        return f"has status {flow['status']:#x}"
+    return None
 
 
 def test_packets(matrix):
     """Flows that packets made: the same in both kernels, and their packets go on."""
-    talks = by_packets(matrix)
+    talks, seen, wrong = {}, {}, []
+    for name, number, family, network, target, attribute, _kind in cases():
+        talk = matrix.talk(name, number, client_address(family, network, ATTRIBUTES.get(attribute, 0)),
+                           target_address(family, target))
+        begin(talk)
+        talks[name], seen[name] = talk, talk.asked.addresses()
     before, after = matrix.take_over()
+    for name, _number, _family, _network, _target, attribute, kind in cases():
+        lack = missing(talks[name], before[0], kind, attribute)
+        wrong += [f"{name}: {lack}"] if lack else []
+    fail_on(wrong)
     fail_on(flow_differences(before, after, {}))
+
+    matrix.fail_over()
+    for name, talk in talks.items():
+        # What fw1 masqueraded comes back to an address of fw1.
+        go_on(talk, both="masquerade" not in name)
+        if talk.asked.addresses() != seen[name]:
+            wrong.append(f"{name}: {seen[name]} became {talk.asked.addresses()}")
+    fail_on(wrong)
+    known = {key_of(f) for f in before[0]}
+    fail_on([f"new on fw2: {key_of(f)}" for f in filter(is_ours, matrix.kernel2.flows())
+             if key_of(f) not in known])
+    assert matrix.fw2.drops() == {"invalid": 0, "unknown": 0}
+
+
+def test_redirect(matrix):
+    """A flow to the firewall itself."""
+    sockets = []
+    for family, bound in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        sock = in_netns(matrix.fw1.ns, lambda f=family: socket.socket(f, socket.SOCK_DGRAM))
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.settimeout(5)
+        sock.bind((bound, 7070))
+        sockets.append(sock)
+    for family, sock in zip((4, 6), sockets):
+        with sock:
+            talk = matrix.talk(f"redirect v{family}", UDP, client_address(family, 1),
+                               target_address(family, 3))
+            talk.client.send(talk.src, talk.dst, UDP, udp(talk.src, talk.dst, talk.a, talk.b, b"hello"))
+            _data, where = sock.recvfrom(100)
+            talk.client.forget()
+            sock.sendto(b"answer", where)
+            assert talk.client.see(lambda s, t=talk: (s.proto, s.src) == (UDP, t.dst)), talk
+    before, after = matrix.take_over()
+    for name, talk in matrix.talks.items():
+        flow = flow_of(talk, before[0])
+        assert flow["status"] & DST_NAT and flow["reply.proto.sport"] == 7070, (name, flow)
+    fail_on(flow_differences(before, after, {}))
+
+
+# -- states ------------------------------------------------------------------------------
+
+def tcp_states(talk_for):
+    """Connections in every state that packets lead to."""
+    def opened(name, **options):
+        talk = talk_for(name)
+        talk.tcp_open(**options)
+        return talk
+    opened("SYN_SENT", steps=1)
+    opened("SYN_RECV", steps=2)
+    opened("ESTABLISHED")
+    opened("ESTABLISHED, nobody scales", wscale=None)
+    opened("ESTABLISHED, only the client scales", steps=1)
+    talk_for.talk.tcp_server(SYN | ACK)
+    talk_for.talk.tcp_client()
+    opened("ESTABLISHED, scales 14 and 0", wscale=(14, 0))
+    opened("ESTABLISHED, no selective acknowledgement", sack=False)
+    opened("FIN_WAIT").tcp_client(FIN | ACK)
+    opened("CLOSE_WAIT").tcp_client(FIN | ACK)
+    talk_for.talk.tcp_server()
+    opened("LAST_ACK").tcp_client(FIN | ACK)
+    talk_for.talk.tcp_server()
+    talk_for.talk.tcp_server(FIN | ACK)
+    opened("TIME_WAIT").tcp_client(FIN | ACK)
+    talk_for.talk.tcp_server()
+    talk_for.talk.tcp_server(FIN | ACK)
+    talk_for.talk.tcp_client()
+    opened("closed by the server").tcp_server(FIN | ACK)
+    talk_for.talk.tcp_client()
+    opened("CLOSE").tcp_client(RST | ACK)
+    opened("SYN_SENT2", steps=1)
+    talk_for.talk.tcp_server(SYN)
+
+
+def sctp_states(talk_for):
+    """The same of SCTP associations."""
+    for steps, name in enumerate(("COOKIE_WAIT", "COOKIE_WAIT, answered", "COOKIE_ECHOED",
+                                  "ESTABLISHED"), 1):
+        talk_for(name).sctp_open(steps)
+    down, down_ack, done = sctp_chunk(7, bytes(4)), sctp_chunk(8), sctp_chunk(14)
+    for name, chunks in {"SHUTDOWN_SENT": [(0, down)], "SHUTDOWN_RECD": [(1, down)],
+                         "SHUTDOWN_ACK_SENT": [(0, down), (1, down_ack)],
+                         "CLOSED": [(0, down), (1, down_ack), (0, done)],
+                         "aborted": [(0, sctp_chunk(6))],
+                         "heartbeat": [(0, sctp_chunk(4, b"beat")), (1, sctp_chunk(5, b"beat"))]}.items():
+        talk = talk_for(name)
+        talk.sctp_open()
+        for who, chunk in chunks:
+            (talk.sctp_server if who else talk.sctp_client)(chunk)
+    talk_for("HEARTBEAT_SENT").sctp_client(sctp_chunk(4, b"beat"))
+    talk_for("HEARTBEAT_SENT, answered").sctp_client(sctp_chunk(4, b"beat"))
+    talk_for.talk.sctp_server(sctp_chunk(5, b"beat"))
+
+
+class TalkFor:
+    """One conversation for each state, with a port of its own."""
+
+    def __init__(self, matrix, proto, family, network):
+        self.matrix, self.proto, self.family, self.network = matrix, proto, family, network
+        self.port = 10000
+        self.talk = None
+
+    def __call__(self, name):
+        self.port += 1
+        self.talk = self.matrix.talk(f"{self.proto} v{self.family} network {self.network} {name}",
+                                     self.proto, client_address(self.family, self.network),
+                                     target_address(self.family, None), self.port)
+        return self.talk
+
+
+def test_states(matrix):
+    """TCP and SCTP in every state, and flows that nobody has answered yet."""
+    for family in (4, 6):
+        for network in (1, 2):
+            tcp_states(TalkFor(matrix, TCP, family, network))
+            sctp_states(TalkFor(matrix, SCTP, family, network))
+            for proto in (UDP, UDPLITE, GRE, ESP, OTHER):
+                TalkFor(matrix, proto, family, network)("unanswered").exchange(both=False)
+    before, after = matrix.take_over()
+    states = {(f["orig.proto.num"], f[k]) for f in map(flatten, before[0])
+              for k in ("protoinfo.tcp.state", "protoinfo.sctp.state") if k in f}
+    assert states >= {(TCP, n) for n in range(1, 10)} | {(SCTP, n) for n in range(1, 9)}
+    names = {}
+    for name, talk in matrix.talks.items():
+        flow = flow_of(talk, before[0])
+        assert flow is not None, name
+        names[key_of(next(f for f in before[0] if f["id"] == flow["id"]))] = name
+    fail_on(flow_differences(before, after, names))
