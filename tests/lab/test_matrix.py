@@ -411,3 +411,174 @@ def test_states(matrix):
         assert flow is not None, name
         names[key_of(next(f for f in before[0] if f["id"] == flow["id"]))] = name
     fail_on(flow_differences(before, after, names))
+
+
+# -- by ctnetlink ------------------------------------------------------------------------
+
+def written(src, dst, num, sport=None, dport=None, reply=None, **more):
+    """An entry as ctnetlink takes it; reply: with translation, where a reply comes from and goes to."""
+    orig = make_tuple(src, dst, num, sport, dport)
+    entry = {"orig": orig, "reply": make_tuple(dst, src, num, dport, sport),
+             "status": CONFIRMED | SEEN_REPLY | ASSURED, "timeout": 600}
+    if num == TCP:
+        entry["protoinfo"] = {"tcp": {"state": 3, "wscale_orig": 7, "wscale_reply": 9,
+                                      "flags_orig": 3, "flags_reply": 1}}
+    entry.update(more)
+    return entry
+
+
+class Writer:
+    """Writes flows of a client each, on fw1."""
+
+    def __init__(self, kernel):
+        self.kernel = kernel
+        self.names = {}
+        self.count = 0
+
+    def __call__(self, name, num, family=4, **more):
+        self.count += 1
+        src = f"100.64.{self.count >> 8}.{self.count & 255}" if family == 4 else f"2001:db8:64::{self.count:x}"
+        dst = "198.18.0.1" if family == 4 else "2001:db8:18::1"
+        ports = (1024 + self.count, 443) if num in (*WITH_PORTS, GRE) else (None, None)
+        for field in ("orig", "reply"):
+            if field in more:
+                raise AssertionError("tuples are made here")
+        zones = more.pop("zones", {})
+        icmp = more.pop("icmp", None)
+        entry = written(src, dst, num, *ports, **more)
+        for direction, zone in zones.items():
+            entry[direction]["zone"] = zone
+        if icmp:
+            prefix = "icmp" if family == 4 else "icmpv6"
+            for direction, kind in zip(("orig", "reply"), icmp):
+                entry[direction]["proto"].update({f"{prefix}_id": 77, f"{prefix}_type": kind,
+                                                  f"{prefix}_code": 0})
+        self.kernel.create(entry)
+        self.names[key_of(entry)] = name
+        return entry
+
+
+def nat(address, port=None, which="nat_src"):
+    proto = {} if port is None else {"proto": {"port_min": port, "port_max": port}}
+    return {which: {"min": address, "max": address, **proto}}
+
+
+def write_attributes(write, family):
+    """What packets do not lead to, or not easily."""
+    v6 = family == 6
+    inside, outside = ("2001:db8:99::9", "2001:db8:88::8") if v6 else ("10.9.8.7", "203.0.113.77")
+    write("mark of all bits", TCP, family, mark=0xffffffff)
+    write("fixed timeout", UDP, family, status=CONFIRMED | SEEN_REPLY | ASSURED | FIXED_TIMEOUT)
+    write("only confirmed", UDP, family, status=CONFIRMED)
+    write("zone 65535", TCP, family, zone=65535)
+    for direction in ("orig", "reply"):
+        write(f"zone of the {direction} direction", TCP, family, zones={direction: 3})
+        write(f"zone of the {direction} direction, translated", TCP, family, zones={direction: 3},
+              **nat(outside, 5555))
+    for scale in range(15):
+        write(f"scale {scale}", TCP, family, protoinfo={"tcp": {
+            "state": 3, "wscale_orig": scale, "wscale_reply": 14 - scale, "flags_orig": 1, "flags_reply": 3}})
+    for bit in range(0, 128, 9):
+        write(f"label {bit}", UDP, family, labels=(1 << bit).to_bytes(16, "little").hex(),
+              labels_mask="ff" * 16)
+    write("labels, all", UDP, family, labels="ff" * 16, labels_mask="ff" * 16)
+    one, other = {"pos": 0x12345678, "before": 3, "after": 0xfffffff0}, {"pos": 9, "before": 0, "after": 7}
+    write("sequences adjusted in one direction", TCP, family, seqadj_orig=one)
+    write("in the other one", TCP, family, seqadj_reply=one)
+    write("in both", TCP, family, seqadj_orig=one, seqadj_reply=other)
+    write("adjusted, translated", TCP, family, seqadj_orig=one, **nat(outside, 4444))
+    write("a SYN proxy", TCP, family, synproxy={"isn": 0xfedcba98, "its": 0x76543210, "tsoff": 0xffffff00})
+    for state in range(1, 9):
+        write(f"SCTP state {state}", SCTP, family, protoinfo={"sctp": {
+            "state": state, "vtag_orig": 0xdeadbeef, "vtag_reply": 0x01020304}})
+    for proto in (TCP, UDP, UDPLITE, SCTP):
+        write(f"{proto}: ports mapped", proto, family, **nat(outside, 40001), **sctp_info(proto))
+        write(f"{proto}: destination and port", proto, family, **nat(inside, 8080, "nat_dst"),
+              **sctp_info(proto))
+        write(f"{proto}: both", proto, family, **nat(outside, 40002), **nat(inside, 8081, "nat_dst"),
+              **sctp_info(proto))
+    for proto in (GRE, ESP, OTHER, 0, 255):
+        write(f"{proto}: source", proto, family, **nat(outside))
+        write(f"{proto}: destination", proto, family, **nat(inside, which="nat_dst"))
+    icmp = ICMPV6 if v6 else ICMP
+    for kinds in ((128, 129), (139, 140)) if v6 else ((8, 0), (13, 14), (15, 16), (17, 18)):
+        write(f"ICMP {kinds}", icmp, family, icmp=kinds)
+        write(f"ICMP {kinds}, source", icmp, family, icmp=kinds, **nat(outside, 999))
+
+
+def sctp_info(proto):
+    return {"protoinfo": {"sctp": {"state": 4, "vtag_orig": 1, "vtag_reply": 2}}} if proto == SCTP else {}
+
+
+def write_related(write, family, **more):
+    """Four generations, the youngest first in the order of the kernel's keys or not."""
+    ancestor = write(f"no master {more}", TCP, family, **more)
+    for generation in range(1, 5):
+        master = {"master": ancestor["orig"]}
+        for sibling in range(3):
+            child = write(f"generation {generation}, {sibling} {more}", UDP if sibling else TCP, family,
+                          **master, **more)
+        ancestor = child
+
+
+HELPERS = {4: (("ftp", TCP), ("irc", TCP), ("pptp", TCP), ("Q.931", TCP), ("sane", TCP), ("sip", TCP),
+               ("sip", UDP), ("tftp", UDP), ("amanda", UDP), ("RAS", UDP), ("netbios-ns", UDP),
+               ("snmp", UDP)),
+           6: (("ftp", TCP), ("Q.931", TCP), ("sane", TCP), ("sip", TCP), ("sip", UDP), ("tftp", UDP),
+               ("amanda", UDP), ("RAS", UDP))}
+
+
+def expected_by(master, number, **more):
+    """An expectation from the server to the client; more: other fields."""
+    src, dst = master["orig"]["ip"]["dst"], master["orig"]["ip"]["src"]
+    proto = more.pop("num", UDP)
+    full = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff" if ":" in src else "255.255.255.255"
+    expect = {"tuple": make_tuple(src, dst, proto, 0, number),
+              "mask": make_tuple(full, full, proto, 0, 65535),
+              "master": {k: v for k, v in master["orig"].items() if k != "zone"}, "timeout": 300}
+    expect.update({"zone": master["zone"]} if "zone" in master else {})
+    expect.update(more)
+    return expect
+
+
+def write_helpers(write, family):
+    """A flow with each helper, and what each may expect."""
+    address = "2001:db8:99::1" if family == 6 else "10.9.8.1"
+    none = "::" if family == 6 else "0.0.0.0"
+    for number, (name, proto) in enumerate(HELPERS[family], 2000):
+        master = write(f"helper {name}", proto, family, help={"name": name})
+        write(f"helper {name}, translated", proto, family, help={"name": name},
+              **nat("2001:db8:88::9" if family == 6 else "203.0.113.9", number))
+        if name == "snmp":
+            continue                    # expects nothing
+        write.kernel.create_expect(expected_by(master, number))
+    sip = write("master of classes", UDP, family, help={"name": "sip"})
+    for policy in range(4):
+        write.kernel.create_expect(expected_by(sip, 3000 + policy, **{"class": policy}))
+    ftp = write("master of others", TCP, family, help={"name": "ftp"})
+    names = ("nat-follow-master", "sip") if family == 6 else ("nat-follow-master", "sip", "Q.931", "callforwarding")
+    for n, more in enumerate((
+            {"flags": 1}, {"flags": 2}, {"flags": 3}, {"num": TCP}, *({"fn": name} for name in names),
+            *({"fn": "nat-follow-master",
+               "nat": {"dir": way, "tuple": make_tuple(address, none, TCP, 99 + way, 0)}} for way in (0, 1)))):
+        master = write(f"master {n}", TCP, family, help={"name": "ftp"})
+        write.kernel.create_expect(expected_by(master, 4000 + n, **more))
+    some = expected_by(ftp, 5000)
+    some["mask"]["ip"]["src"] = none
+    write.kernel.create_expect(some)
+    some = expected_by(write("master of a port", TCP, family, help={"name": "ftp"}), 5001)
+    some["tuple"]["proto"]["sport"], some["mask"]["proto"]["sport"] = 20, 65535
+    write.kernel.create_expect(some)
+
+
+def test_written(matrix):
+    """Every attribute that ctnetlink takes."""
+    write = Writer(matrix.kernel1)
+    for family in (4, 6):
+        write_attributes(write, family)
+        write_related(write, family)
+        write_related(write, family, zone=9)
+        write_helpers(write, family)
+    before, after = matrix.take_over()
+    assert len(before[0]) >= write.count and len(before[1]) >= 30
+    fail_on(flow_differences(before, after, write.names) + expect_differences(before, after))
