@@ -65,7 +65,7 @@ size_t	kct_build_create(uint8_t *buf, size_t cap, uint32_t seq, const struct flo
  * Change an entry; ENOENT if it is not there.  What is in f->has is written:
  * status (only bits in KCT_STATUS_SETTABLE are added, none is cleared; keep
  * holds the others as the kernel has them, 0 for CONFIRMED alone), timeout (not
- * with FIXED_TIMEOUT, the kernel refuses it), mark, TCP state, flags and window scale.
+ * with FIXED_TIMEOUT, the kernel refuses it, and not of GRE), mark, TCP state, flags and window scale.
  */
 size_t	kct_build_update(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f,
 	    uint32_t keep, unsigned options);

@@ -102,6 +102,14 @@ put_key(struct wbuf *w, const struct flow *f)
 	put_any_key(w, f, f->expect ? KEY_EXPECT : 0, f->proto, &f->orig);
 }
 
+/* Of GRE the fixed timeout is left out: it is how a takeover writes these (kct_build_create()). */
+static uint32_t
+replicated_status(const struct flow *f)
+{
+	return f->status & FLOW_S_REPLICATED &
+	    ~(f->proto == IPPROTO_GRE ? FLOW_S_FIXED_TIMEOUT : 0u);
+}
+
 size_t
 flow_pack_key(const struct flow *f, uint8_t out[FLOW_KEY_MAX])
 {
@@ -200,14 +208,6 @@ put_tcp(struct wbuf *w, const struct flow *f)
 	wbuf_u8(w, (uint8_t)(f->tcp_flags[0] & FLOW_TF_REPLICATED));
 	wbuf_u8(w, (uint8_t)(f->tcp_flags[1] & FLOW_TF_REPLICATED));
 	wbuf_u8(w, (uint8_t)((unsigned)f->tcp_wscale[0] << 4 | (f->tcp_wscale[1] & 0x0fu)));
-}
-
-/* Of GRE the fixed timeout is left out: it is how a takeover writes these (kct_build_create()). */
-static uint32_t
-replicated_status(const struct flow *f)
-{
-	return f->status & FLOW_S_REPLICATED &
-	    ~(f->proto == IPPROTO_GRE ? FLOW_S_FIXED_TIMEOUT : 0u);
 }
 
 size_t
@@ -326,7 +326,7 @@ get_attr(uint8_t type, struct rbuf *r, struct flow *f, bool *known)
 	case FLOW_A_STATUS:
 		if (!rbuf_uint(r, &f->status) || r->len != 0)
 			return -EBADMSG;
-		f->status &= FLOW_S_REPLICATED;
+		f->status = replicated_status(f);
 		f->has |= FLOW_HAS_STATUS;
 		return 0;
 	case FLOW_A_REPLY:

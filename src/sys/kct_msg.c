@@ -481,7 +481,8 @@ plain_reply(const struct flow *f, struct flow_tuple *r)
  * Bits of the status to set.  When a packet of a GRE flow passes, the kernel
  * extends its life by what it noted when the flow began, and it has noted
  * nothing of one that was written: such a flow would end at once.  So its life
- * is made a fixed one; the peers are not told (flow_pack()).
+ * is made a fixed one; the peers are not told (flow_pack()), and updates leave
+ * the timeout alone.
  */
 static uint32_t
 status_of_new(const struct flow *f)
@@ -540,7 +541,8 @@ kct_build_update(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f, u
 	if (f->expect)
 		return kct_build_expect(buf, 0, seq, f);
 	p = put_key(buf, IPCTNL_MSG_CT_NEW, 0, seq, f);
-	if ((f->has & FLOW_HAS_TIMEOUT) && !((f->status | keep) & FLOW_S_FIXED_TIMEOUT))
+	if ((f->has & FLOW_HAS_TIMEOUT) && f->proto != IPPROTO_GRE &&
+	    !((f->status | keep) & FLOW_S_FIXED_TIMEOUT))
 		p = put_be32(p, CTA_TIMEOUT, f->timeout_s);
 	if (add != 0)
 		p = put_be32(p, CTA_STATUS, (keep != 0 ? keep : FLOW_S_CONFIRMED) | add);

@@ -122,6 +122,8 @@ fg_flow(struct flow *f, uint8_t family, uint8_t proto, unsigned zone_dir, unsign
 	f->has |= FLOW_HAS_STATUS | FLOW_HAS_MARK;
 	random_nat(f, nat);
 	f->status = fg_value() & FLOW_S_REPLICATED;
+	if (proto == IPPROTO_GRE)
+		f->status &= ~FLOW_S_FIXED_TIMEOUT;	/* a matter of one kernel */
 	if (fg_below(2) == 0)
 		f->mark = fg_value();
 	if (proto == IPPROTO_TCP)

@@ -125,6 +125,11 @@ START_TEST(create_parses_back)
 		ck_assert_uint_eq(len % 4, 0);
 		ck_assert_int_eq(kct_parse(buf, len, &g, &type), 0);
 		ck_assert_int_eq(type, KCT_MSG_NEW);
+		/* what the kernel needs to be told besides */
+		if (f.proto == IPPROTO_GRE)
+			f.status |= FLOW_S_FIXED_TIMEOUT;
+		if (f.proto == IPPROTO_TCP && f.tcp_state == FLOW_TCP_SYN_SENT)
+			f.tcp_flags[1] |= f.tcp_flags[0] & FLOW_TF_WINDOW_SCALE;
 		assert_same(&f, &g);
 		if (f.mark == 0)
 			f.has &= ~FLOW_HAS_MARK;
@@ -142,7 +147,7 @@ START_TEST(liberal_sets_both_directions)
 
 	do
 		rnd_flow(&f);
-	while (f.proto != IPPROTO_TCP);
+	while (f.proto != IPPROTO_TCP || f.tcp_state == FLOW_TCP_SYN_SENT);
 	len = kct_build_create(buf, sizeof(buf), 1, &f, KCT_LIBERAL);
 	ck_assert_int_eq(kct_parse(buf, len, &g, &type), 0);
 	ck_assert_uint_eq(g.tcp_flags[0], f.tcp_flags[0] | FLOW_TF_BE_LIBERAL);
@@ -204,7 +209,7 @@ START_TEST(update_leaves_nat_out)
 		ck_assert(!has_attr(buf, len, CTA_NAT_SRC) && !has_attr(buf, len, CTA_NAT_DST));
 		ck_assert(!has_attr(buf, len, CTA_TUPLE_REPLY));
 		ck_assert_int_eq(has_attr(buf, len, CTA_TIMEOUT),
-		    (f.status & FLOW_S_FIXED_TIMEOUT) == 0);
+		    f.proto != IPPROTO_GRE && (f.status & FLOW_S_FIXED_TIMEOUT) == 0);
 		ck_assert_int_eq(kct_parse(buf, len, &g, &type), 0);
 		ck_assert_int_eq(type, KCT_MSG_UPDATE);
 		ck_assert_uint_eq(g.mark, f.mark);
