@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Kernel truth: the kernel's events, and what a takeover adopts, merged into
- * the feed.  Dumps and confirmations are in local_dump.c.
+ * the feed.  Dumps and confirmations are in local_dump.c, what is special about
+ * expectations is in local_expect.c.
  *
  * While a dump or a GET is under way, keys that end are remembered, so that
  * older news of them does not bring them back.
@@ -40,6 +41,7 @@ local_free(struct local *l)
 	kjob_free(l->unknown);
 	kjob_free(l->check);
 	local_held_free(l);
+	local_expect_free(l);
 	verify_log_clear(&l->verified.log);
 	u64set_clear(&l->ended[0]);
 	u64set_clear(&l->ended[1]);
@@ -187,22 +189,16 @@ refused(struct local *l)
 	l->no_room = true;
 }
 
-static uint32_t
-find_master(const struct local *l, const struct flow *f)
+bool
+local_has_master(const struct local *l, const struct flow *f)
 {
 	struct local_key	 k;
 
 	k.len = (uint8_t)flow_pack_master_key(f, k.key);
 	if (k.len == 0)
-		return FTAB_NIL;
+		return false;
 	k.hash = ftab_hash(feed_table(l->feed), k.key, k.len);
-	return feed_find(l->feed, k.hash, k.key, k.len);
-}
-
-bool
-local_has_master(const struct local *l, const struct flow *f)
-{
-	return find_master(l, f) != FTAB_NIL;
+	return feed_find(l->feed, k.hash, k.key, k.len) != FTAB_NIL;
 }
 
 /* An expectation goes with its master. */
@@ -230,10 +226,9 @@ local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow 
 	size_t	 len;
 	int	 rc;
 
+	if (f->zone_dir != FLOW_ZONE_NONE && !f->expect)
+		local_expect_zone(l, f);
 	if (!local_passes(l, f)) {
-		/* its master may have yet to come */
-		if (f->expect && local_unknown_us(l) != 0)
-			l->wanted = true;
 		left_out(l, k, f);
 		/* what its helper expects goes, too */
 		l->audit |= h != FTAB_NIL && f->helper[0] != '\0';
@@ -284,6 +279,8 @@ local_store_new(struct local *l, const struct local_key *k, const struct flow *f
 	if (nf.proto == IPPROTO_TCP && !nf.expect && !(nf.has & FLOW_HAS_TCP_STATE))
 		nf.tcp_state = FLOW_TCP_ESTABLISHED;
 	local_store(l, FTAB_NIL, k, &nf, now_us);
+	if (l->expects.norphans > 0 && nf.helper[0] != '\0' && !nf.expect)
+		local_expect_master(l, &nf, now_us);
 	return feed_find(l->feed, k->hash, k->key, k->len);
 }
 
@@ -432,22 +429,8 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	local_store(l, h, k, &cur, now_us);
 }
 
-/*
- * A helper that begins to expect something has, if addresses are translated,
- * changed the length of what it read: from then on the kernel adjusts sequence
- * numbers, and no event says so.
- */
-static void
-check_master(struct local *l, const struct flow *f, uint64_t now_us)
-{
-	uint32_t	 h = f->master_proto == IPPROTO_TCP ? find_master(l, f) : FTAB_NIL;
-
-	if (h != FTAB_NIL)
-		local_check_or_dump(l, h, now_us);
-}
-
 void
-local_event(struct local *l, enum local_event ev, const struct flow *f,
+local_event_of(struct local *l, enum local_event ev, const struct flow *f,
     const struct local_key *k, uint64_t now_us)
 {
 	uint32_t	 h = feed_find(l->feed, k->hash, k->key, k->len);
@@ -460,9 +443,17 @@ local_event(struct local *l, enum local_event ev, const struct flow *f,
 		on_unknown(l, ev, k, f, now_us);
 	else
 		on_known(l, ev, h, k, f, now_us);
-	if (f->expect && ev == LOCAL_NEW)
-		check_master(l, f, now_us);
 	l->in_event = false;
+}
+
+void
+local_event(struct local *l, enum local_event ev, const struct flow *f,
+    const struct local_key *k, uint64_t now_us)
+{
+	if (f->expect)
+		local_expect_event(l, ev, f, now_us);
+	else
+		local_event_of(l, ev, f, k, now_us);
 }
 
 bool
@@ -488,6 +479,7 @@ local_run(struct local *l, uint64_t now_us)
 {
 	bool	 more = local_held_run(l, now_us);
 
+	local_expect_run(l, now_us);
 	return local_dump_run(l, now_us) || more;
 }
 

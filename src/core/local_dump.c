@@ -309,13 +309,21 @@ dump_unknown(struct local *l, const struct local_key *k, const struct flow *f, u
 }
 
 void
-local_dump_entry(struct local *l, const struct flow *f, uint64_t now_us)
+local_dump_entry(struct local *l, const struct flow *shown, uint64_t now_us)
 {
+	struct flow		 expect;
+	const struct flow	*f = shown;
 	struct local_key	 k;
 	uint32_t		 h;
 
 	if (f->status & FLOW_S_DYING)
 		return;			/* its end has been told already */
+	if (f->expect) {
+		expect = *f;
+		if (!local_expect_dumped(l, &expect, now_us))
+			return;
+		f = &expect;
+	}
 	local_make_key(l, f, &k);
 	h = feed_find(l->feed, k.hash, k.key, k.len);
 	if (h != FTAB_NIL)

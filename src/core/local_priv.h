@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * What local.c (events, adoption), local_dump.c (dumps, confirmations,
- * verification) and local_held.c (flows that wait for their end) share.
+ * verification), local_held.c (flows that wait for their end) and
+ * local_expect.c (expectations) share.
  */
 #ifndef LOCAL_PRIV_H
 #define LOCAL_PRIV_H
@@ -32,6 +33,20 @@
 #define LOCAL_TAG_UNKNOWN	0u
 
 struct held_chunk;
+
+struct orphan;
+
+/* See local_expect.c. */
+struct expects {
+	uint8_t			*seen;		/* a bit for each zone and direction, NULL: none */
+	struct expect_zone {
+		uint16_t	 zone;
+		uint8_t		 dir;
+	}			*zones;		/* the same as a list */
+	uint32_t		 nzones, zones_cap;
+	struct orphan		*orphans;	/* expectations whose master is not there, the oldest first */
+	uint32_t		 norphans;
+};
 
 /* Ended flows that wait, the oldest first. */
 struct held {
@@ -96,6 +111,7 @@ struct local {
 	struct u64set			 ended[2];	/* since local_dump_taken(), and before */
 	struct u64set			 ended_adopting;	/* since the adoption began */
 	struct held			 held;
+	struct expects			 expects;
 
 	enum verify_state		 verify;
 	bool				 verify_spoilt;	/* events were lost meanwhile */
@@ -128,6 +144,10 @@ void	 local_ask_unknown(struct local *l, const struct local_key *k, uint64_t now
 const struct flow *local_delta(const struct local *l, const struct local_key *k);
 void	 local_delta_drop(struct local *l, const struct local_key *k);
 
+/* local_event() of a flow, or of an expectation whose zone is known. */
+void	 local_event_of(struct local *l, enum local_event ev, const struct flow *f,
+	    const struct local_key *k, uint64_t now_us);
+
 /* local_dump.c */
 /*
  * Have a GET tell whether the entry is so, which is not known since since_us (0:
@@ -144,5 +164,18 @@ bool	 local_dump_run(struct local *l, uint64_t now_us);
 bool	 local_hold(struct local *l, uint32_t h, uint64_t now_us);
 bool	 local_held_run(struct local *l, uint64_t now_us);
 void	 local_held_free(struct local *l);
+
+/* local_expect.c */
+/* There are flows in the zone of *f, which is not none. */
+void	 local_expect_zone(struct local *l, const struct flow *f);
+/* A flow has come: expectations may have waited for it. */
+void	 local_expect_master(struct local *l, const struct flow *master, uint64_t now_us);
+/* An event of an expectation, whose zone is not known. */
+void	 local_expect_event(struct local *l, enum local_event ev, const struct flow *f,
+	    uint64_t now_us);
+/* A dump shows an expectation: *f gets its zone.  False if there is nothing to be done with it. */
+bool	 local_expect_dumped(struct local *l, struct flow *f, uint64_t now_us);
+void	 local_expect_run(struct local *l, uint64_t now_us);
+void	 local_expect_free(struct local *l);
 
 #endif

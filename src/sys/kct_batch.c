@@ -206,6 +206,18 @@ add_item(struct kct_batch *b, struct kct_job *j, uint32_t i, enum kct_op op)
 		add_message(b, i, len);
 }
 
+/* An answer about an expectation does not name the zone that it was asked for in. */
+static void
+name_zone(const struct kct_job *j, uint32_t i, struct flow *got)
+{
+	struct flow	 f;
+
+	if (!got->expect || load(j, i, &f) < 0)
+		return;
+	got->zone = f.zone;
+	got->zone_dir = f.zone_dir;
+}
+
 static void
 settle(struct kct_batch *b, struct kct_job *j)
 {
@@ -213,8 +225,10 @@ settle(struct kct_batch *b, struct kct_job *j)
 
 	for (k = 0; k < b->n; k++) {
 		j->err[b->item[k]] = b->err[k];
-		if (j->op == KCT_GET && b->err[k] == 0)
+		if (j->op == KCT_GET && b->err[k] == 0) {
 			j->flows[b->item[k]] = b->got[k];
+			name_zone(j, b->item[k], &j->flows[b->item[k]]);
+		}
 	}
 }
 
@@ -273,12 +287,14 @@ reconsider(struct kct_batch *b, struct kct_job *j, const uint32_t *idx, unsigned
 	memcpy(seen, b->err, sizeof(seen));
 	begin(b, false);
 	for (k = 0; k < n; k++) {
-		if (seen[k] == 0)
+		if (seen[k] == 0) {
+			name_zone(j, item[k], &b->got[k]);
 			decide(b, j, item[k], &b->got[k], &update[b->n]);
-		else if (seen[k] == ENOENT)
+		} else if (seen[k] == ENOENT) {
 			decide(b, j, item[k], NULL, &update[b->n]);
-		else
+		} else {
 			j->err[item[k]] = seen[k];
+		}
 	}
 	exchange(b, j);
 	for (k = 0; k < b->n; k++)

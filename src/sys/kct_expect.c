@@ -2,6 +2,7 @@
 /*
  * ctnetlink: expectations.
  *
+ * The kernel does not show the zone of an expectation, but wants to know it.
  * The kernel shows the name of the master's helper, but takes the same
  * attribute for the helper of the flow that is expected, and needs it to know
  * policies other than the first.  So it is written where that is wanted: for
@@ -181,7 +182,9 @@ kct_build_expect(uint8_t *buf, unsigned flags, uint32_t seq, const struct flow *
 	p = kct_put_tuple(p, CTA_EXPECT_TUPLE, f->family, f->proto, &f->orig, 0);
 	p = kct_put_tuple(p, CTA_EXPECT_MASK, f->family, f->proto, &mask, 0);
 	p = kct_put_tuple(p, CTA_EXPECT_MASTER, f->family, f->master_proto, &f->master, 0);
-	p = put_zone(p, f);
+	/* the original direction of the master has none then */
+	if (f->zone_dir != FLOW_ZONE_REPLY)
+		p = put_zone(p, f);
 	if (names_helper(f))
 		p = put_bytes(p, CTA_EXPECT_HELP_NAME, f->helper, strlen(f->helper) + 1);
 	p = put_be32(p, CTA_EXPECT_CLASS, f->exp.policy);
