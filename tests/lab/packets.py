@@ -290,6 +290,8 @@ class Talk:
         used = len(payload) + bool(flags & (SYN | FIN))
         self.seq[who] = (seq + used) & 0xffffffff
         got = seen.tcp()
+        if self.ack[1 - who] not in (0, got[0]):
+            raise LabError(f"{self}: sequence number {got[0]} came, {self.ack[1 - who]} was to come")
         self.ack[1 - who] = (got[0] + len(got[3]) + bool(flags & (SYN | FIN))) & 0xffffffff
         return got
 

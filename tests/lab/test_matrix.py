@@ -5,12 +5,14 @@ Flows are made on fw1, by packets where that is possible; fw2 takes over; the tw
 tables are compared, field by field, and packets go on through fw2.
 """
 
-import contextlib
+import ipaddress
+import re
 import socket
+import struct
 
 import pytest
 
-from ctnl import (ASSURED, CONFIRMED, DST_NAT, FIXED_TIMEOUT, HELPER, SEEN_REPLY, SRC_NAT, Kernel, flatten, make_tuple,
+from ctnl import (ASSURED, CONFIRMED, DST_NAT, EXPECTED, FIXED_TIMEOUT, HELPER, SEEN_REPLY, SRC_NAT, Kernel, flatten, make_tuple,
                   show_tuple)
 from lab import HERE, SERVER, SERVER6, WAN_VIP, WAN_VIP6, Lab, in_netns
 from packets import (ACK, ESP, FIN, GRE, ICMP, ICMPV6, PSH, RST, SCTP, SYN, TCP, UDP, UDPLITE, Host,
@@ -582,3 +584,150 @@ def test_written(matrix):
     before, after = matrix.take_over()
     assert len(before[0]) >= write.count and len(before[1]) >= 30
     fail_on(flow_differences(before, after, write.names) + expect_differences(before, after))
+
+
+# -- helpers --------------------------------------------------------------------------------
+
+def commas(address, port):
+    return ",".join([*address.split("."), str(port >> 8), str(port & 255)]).encode()
+
+
+def ftp_session(matrix, name, family, network, target, active):
+    """A control connection on which a port is told; it, and what the other side heard.
+
+    The helper expects one data connection at a time.
+    """
+    talk = matrix.talk(f"ftp {name}", TCP, client_address(family, network), target_address(family, target),
+                       6001 + active, 21)
+    talk.tcp_open()
+    talk.tcp_server(ACK | PSH, b"220 ready\r\n")
+    talk.tcp_client(ACK | PSH, b"USER x\r\n")       # the helper wants to have seen the end of a line
+    if active:
+        port = commas(talk.src, 10001) if family == 4 else b"|2|%s|10001|" % talk.src.encode()
+        return talk, talk.tcp_client(ACK | PSH, (b"PORT %s\r\n" if family == 4 else b"EPRT %s\r\n") % port)[3]
+    talk.tcp_client(ACK | PSH, b"PASV\r\n" if family == 4 else b"EPSV\r\n")
+    if family == 4:
+        said = b"227 Entering Passive Mode (%s).\r\n" % commas(SERVER, 10002)
+    else:
+        said = b"229 Entering Extended Passive Mode (|||10002|)\r\n"
+    return talk, talk.tcp_server(ACK | PSH, said)[3]
+
+
+def port_in(heard, family, peer):
+    """Address and port in a command or an answer."""
+    if family == 4:
+        numbers = [int(n) for n in re.search(rb"(\d+,){5}\d+", heard).group().split(b",")]
+        return ".".join(map(str, numbers[:4])), numbers[4] << 8 | numbers[5]
+    address, port = re.search(rb"\|(?:2\|([0-9a-f:]+)|\|)\|(\d+)\|", heard).groups()
+    return str(ipaddress.ip_address(address.decode())) if address else peer, int(port)
+
+
+def irc_session(matrix, name, network):
+    talk = matrix.talk(f"irc {name}", TCP, client_address(4, network), SERVER, 6012, 6667)
+    talk.tcp_open()
+    address = struct.unpack("!I", socket.inet_aton(talk.src))[0]
+    talk.tcp_client(ACK | PSH, b"PRIVMSG you :\1DCC SEND file %d 10003 42\1\r\n" % address)
+
+
+def sane_session(matrix, name, family, network):
+    talk = matrix.talk(f"sane {name}", TCP, client_address(family, network), target_address(family, None),
+                       6003, 6566)
+    talk.tcp_open()
+    talk.tcp_client(ACK | PSH, struct.pack("!II", 7, 0))
+    talk.tcp_server(ACK | PSH, struct.pack("!IHH", 0, 0, 10004) + bytes(4))
+
+
+def amanda_session(matrix, name, family, network):
+    talk = matrix.talk(f"amanda {name}", UDP, client_address(family, network), target_address(family, None),
+                       6004, 10080)
+    talk.exchange()
+    said = b"Amanda 2.6 REP HANDLE 1 SEQ 2\nCONNECT DATA 10005 MESG 10006 INDEX 10007\nOPTIONS ;\n"
+    talk.answer(lambda s, d, a, b: udp(s, d, a, b, said))
+
+
+def tftp_session(matrix, name, family, network, target):
+    talk = matrix.talk(f"tftp {name}", UDP, client_address(family, network), target_address(family, target),
+                       6005, 69)
+    talk.ask(lambda s, d, a, b: udp(s, d, a, b, b"\0\1file\0octet\0"))
+    return talk
+
+
+def sip_session(matrix, name, family, network):
+    talk = matrix.talk(f"sip {name}", UDP, client_address(family, network), target_address(family, None),
+                       5060, 5060)
+    kind, host = ("IP4", talk.src) if family == 4 else ("IP6", talk.src)
+    bracketed = host if family == 4 else f"[{host}]"
+    body = (f"v=0\r\no=- 1 1 IN {kind} {host}\r\ns=-\r\nc=IN {kind} {host}\r\nt=0 0\r\n"
+            "m=audio 10008 RTP/AVP 0\r\n")
+    head = (f"INVITE sip:you@example.org SIP/2.0\r\nVia: SIP/2.0/UDP {bracketed}:5060;branch=z9hG4bK1\r\n"
+            f"From: <sip:me@{bracketed}>;tag=1\r\nTo: <sip:you@example.org>\r\nCall-ID: {name}@x\r\n"
+            f"CSeq: 1 INVITE\r\nContact: <sip:me@{bracketed}:5060>\r\nContent-Type: application/sdp\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n")
+    talk.ask(lambda s, d, a, b: udp(s, d, a, b, (head + body).encode()))
+
+
+def pptp_message(kind, body):
+    return struct.pack("!HHIHH", 12 + len(body), 1, 0x1a2b3c4d, kind, 0) + body
+
+
+def pptp_session(matrix, name, network):
+    """As far as both sides have told their call ids."""
+    talk = matrix.talk(f"pptp {name}", TCP, client_address(4, network), SERVER, 6006, 1723)
+    talk.tcp_open()
+    talk.tcp_client(ACK | PSH, pptp_message(1, struct.pack("!HHIIHH", 256, 0, 1, 1, 0, 0) + bytes(128)))
+    talk.tcp_server(ACK | PSH, pptp_message(2, struct.pack("!HBBIIHH", 256, 1, 0, 1, 1, 0, 0) + bytes(128)))
+    talk.tcp_client(ACK | PSH, pptp_message(7, struct.pack("!HHIIIIHHHH", 111, 1, 300, 9999, 3, 3, 64, 0, 0, 0) +
+                                            bytes(128)))
+    talk.tcp_server(ACK | PSH, pptp_message(8, struct.pack("!HHBBHIHHI", 222, 111, 1, 0, 0, 9999, 64, 0, 0)))
+
+
+def helper_sessions(matrix):
+    """Sessions whose helpers expect something; [(control connection, address, port, by the server), ...]."""
+    wanted = []
+    for family in (4, 6):
+        for kind in ("none", "source", "both"):
+            name, (network, target) = f"v{family} {kind}", KINDS[kind]
+            for active in (True, False):
+                talk, heard = ftp_session(matrix, f"{name} {active}", family, network, target, active)
+                wanted.append((talk, *port_in(heard, family, talk.dst), active))
+            tftp_session(matrix, name, family, network, target)
+        for kind in ("none", "source"):
+            name, network = f"v{family} {kind}", KINDS[kind][0]
+            sane_session(matrix, name, family, network)
+            amanda_session(matrix, name, family, network)
+            sip_session(matrix, name, family, network)
+            if family == 4:
+                irc_session(matrix, name, network)
+                pptp_session(matrix, name, network)
+    return wanted
+
+
+def test_helpers(matrix):
+    """What helpers expect, and the sequence numbers that they adjust; used after the takeover."""
+    wanted = helper_sessions(matrix)
+    before, after = matrix.take_over()
+    expected = {e["help_name"] for e in before[1]}
+    assert expected >= {"ftp", "tftp", "sane", "amanda", "sip", "irc", "pptp"}
+    fail_on(flow_differences(before, after, {}) + expect_differences(before, after))
+
+    matrix.fail_over()
+    for control, address, port, by_server in wanted:
+        go_on(control, both=True)
+        if by_server:
+            peer = SERVER if ":" not in address else SERVER6
+            data = Talk(matrix.server, matrix.client, TCP, peer, address, 20, port)
+            target = (control.src, 10001)
+        else:
+            data = Talk(matrix.client, matrix.server, TCP, control.src, address, 6020, port)
+            target = (peer_of(control), 10002)
+        data.tcp_open()
+        assert (data.asked.dst, data.asked.b) == target, f"{data} arrived at {data.asked}"
+    masters = {key_of(f): f for f in matrix.kernel2.flows()}
+    related = [f for f in masters.values() if "master" in f]
+    assert len(related) == len(wanted)
+    assert all(f["status"] & EXPECTED for f in related)
+    assert matrix.fw2.drops() == {"invalid": 0, "unknown": 0}
+
+
+def peer_of(talk):
+    return SERVER6 if ":" in talk.src else SERVER
