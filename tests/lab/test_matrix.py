@@ -573,17 +573,50 @@ def write_helpers(write, family):
     write.kernel.create_expect(some)
 
 
+def write_expected_in_zones(write, family):
+    """Masters in zones, some with the same tuple, and what each expects; the kernel does not show its zone.
+
+    An expectation is made in the zone that its master has in the original direction, and found in
+    its master's zone, whatever the direction.  Returns the expectations in the zone they are found in.
+    """
+    made = []
+
+    def expected(master, number, made_in, found_in):
+        expect = expected_by(master, number)
+        write.kernel.create_expect({**expect, "zone": made_in})
+        made.append({**expect, "zone": found_in})
+
+    for number, (field, value, made_in) in enumerate((("zone", 9, 9), ("zones", {"orig": 9}, 9),
+                                                      ("zones", {"reply": 9}, 0)), 6000):
+        master = write(f"master in {field} {value}", TCP, family, help={"name": "ftp"}, **{field: value})
+        expected(master, number, made_in, 9)
+    for number in (6010, 6011):
+        master = write("master in two zones", TCP, family, help={"name": "ftp"})
+        write.kernel.create({**master, "zone": 11})
+        write.names[key_of({**master, "zone": 11})] = "the other master"
+        expected(master, number, 11, 11)
+        if number == 6010:
+            expected(master, number, 0, 0)
+    return made
+
+
 def test_written(matrix):
     """Every attribute that ctnetlink takes."""
     write = Writer(matrix.kernel1)
+    zoned = []
     for family in (4, 6):
         write_attributes(write, family)
         write_related(write, family)
         write_related(write, family, zone=9)
         write_helpers(write, family)
+        zoned += write_expected_in_zones(write, family)
     before, after = matrix.take_over()
     assert len(before[0]) >= write.count and len(before[1]) >= 30
+    assert len(before[1]) == len(after[1])
     fail_on(flow_differences(before, after, write.names) + expect_differences(before, after))
+    for expect in zoned:
+        matrix.kernel1.get_expect(expect)
+        matrix.kernel2.get_expect(expect)
 
 
 # -- helpers --------------------------------------------------------------------------------
