@@ -22,7 +22,8 @@ MANY = 200000
 FINE = [
     ["status"], ["show", "local"], ["show", "remote"], ["show", "kernel"], ["show", "local", "-o", "json"],
     ["show", "remote", "-o", "xml", "--peer", "fw1"], ["count", "local"], ["count", "remote"],
-    ["count", "kernel"], ["count", "local", "-p", "tcp", "-s", "10.0.0.0/8", "--dport", "80", "--state",
+    ["count", "kernel"], ["show", "local", "expect"], ["show", "kernel", "expect", "-o", "xml"],
+    ["count", "remote", "expect", "-p", "tcp", "-d", "10.0.0.0/8", "--peer", "fw1"], ["count", "local", "-p", "tcp", "-s", "10.0.0.0/8", "--dport", "80", "--state",
                           "ESTABLISHED", "-m", "1/0xff", "-w", "0"],
     ["resync"], ["flush", "local"], ["flush", "remote"], ["flush", "kernel"], ["stats"], ["metrics"],
     ["reload"], ["log", "debug"], ["commit"], ["takeover"], ["release"],
