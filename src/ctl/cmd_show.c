@@ -64,6 +64,11 @@ dump_kernel(struct ctl *c, struct show *s)
 		ctl_err("--peer goes with remote: the kernel does not know peers");
 		return CTL_EXIT_USAGE;
 	}
+	if (c->filter.expect && (c->filter.set & FLOW_F_ZONE)) {
+		ctl_err("%s: the kernel does not tell the zone of an expectation: --zone goes with local "
+		    "and remote", c->cmd);
+		return CTL_EXIT_USAGE;
+	}
 	if ((rc = kdump(c->filter.family, c->filter.expect, show_kernel, s)) == 0)
 		return CTL_EXIT_OK;
 	if (rc == -EPERM || rc == -EACCES)

@@ -249,7 +249,10 @@ set_tuple(struct nf_expect *exp, enum nf_expect_attr attr, uint8_t family, uint8
 	return true;
 }
 
-/* Of a key alone there is nothing but the tuple that is expected. */
+/*
+ * Of a key alone there is nothing but the tuple that is expected.  The kernel
+ * never tells the zone, so that conntrack does not print it.
+ */
 static bool
 set_expectation(struct nf_expect *exp, const struct flow *f)
 {
@@ -259,8 +262,6 @@ set_expectation(struct nf_expect *exp, const struct flow *f)
 	if (!set_tuple(exp, ATTR_EXP_EXPECTED, f->family, f->proto, &f->orig))
 		return false;
 	nfexp_set_attr_u32(exp, ATTR_EXP_TIMEOUT, f->timeout_s);
-	if (f->zone_dir != FLOW_ZONE_NONE)
-		nfexp_set_attr_u16(exp, ATTR_EXP_ZONE, f->zone);
 	if (f->helper[0] != '\0')
 		nfexp_set_attr(exp, ATTR_EXP_HELPER_NAME, f->helper);
 	if (!(f->has & FLOW_HAS_EXPECT))
