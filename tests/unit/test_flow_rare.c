@@ -152,6 +152,8 @@ START_TEST(everything_at_once)
 			fg_rare_all(&f);
 			f.mark = UINT32_MAX;
 			f.status = FLOW_S_REPLICATED;
+			if (f.proto == IPPROTO_GRE)
+				f.status &= ~FLOW_S_FIXED_TIMEOUT;	/* a matter of one kernel */
 			fg_round_trip(&f);
 			fg_expect_all(&f, AF_INET6, fg_protos[i], zone);
 			fg_round_trip(&f);
