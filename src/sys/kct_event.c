@@ -64,6 +64,9 @@ note_lost(struct kct_reader *r)
 	if (!r->lost)
 		r->stats.overruns++;
 	r->lost = true;
+	/* what is lost, and what is read from now on, happened after that */
+	if (r->empty_ns != 0)
+		r->since_ns = r->empty_ns;
 	r->empty_ns = 0;
 }
 
