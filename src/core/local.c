@@ -190,6 +190,15 @@ refused(struct local *l)
 }
 
 bool
+local_has(const struct local *l, const struct flow *f)
+{
+	struct local_key	 k;
+
+	local_make_key(l, f, &k);
+	return feed_find(l->feed, k.hash, k.key, k.len) != FTAB_NIL;
+}
+
+bool
 local_has_master(const struct local *l, const struct flow *f)
 {
 	struct local_key	 k;
@@ -273,15 +282,17 @@ uint32_t
 local_store_new(struct local *l, const struct local_key *k, const struct flow *f, uint64_t now_us)
 {
 	struct flow	 nf = *f;
+	uint32_t	 h;
 
 	nf.incarnation = feed_next_incarnation(l->feed, k->hash, k->key, k->len);
 	/* offloaded flows are shown without their state; they are established */
 	if (nf.proto == IPPROTO_TCP && !nf.expect && !(nf.has & FLOW_HAS_TCP_STATE))
 		nf.tcp_state = FLOW_TCP_ESTABLISHED;
 	local_store(l, FTAB_NIL, k, &nf, now_us);
-	if (l->expects.norphans > 0 && nf.helper[0] != '\0' && !nf.expect)
+	h = feed_find(l->feed, k->hash, k->key, k->len);
+	if (h != FTAB_NIL && l->expects.norphans > 0 && nf.helper[0] != '\0' && !nf.expect)
 		local_expect_master(l, &nf, now_us);
-	return feed_find(l->feed, k->hash, k->key, k->len);
+	return h;
 }
 
 /* --- events ---------------------------------------------------------------------- */

@@ -30,13 +30,40 @@
 
 /* --- asking ---------------------------------------------------------------------- */
 
+static const uint8_t	 ask_flags[3] = { ASK_1, ASK_2, ASK_3 };
+
+/* Number of a question by its tag; 3 is the one for unknown flows. */
+static unsigned
+ask_of(uint32_t tag)
+{
+	unsigned	 i;
+
+	for (i = 0; i < 3; i++)
+		if (ask_flags[i] == tag)
+			break;
+	return i;
+}
+
 static bool
 submit(struct local *l, struct kjob *j)
 {
-	return l->kernel->submit(l->kctx, j) == 0;
+	uint32_t	 tag = j->tag;
+
+	if (l->kernel->submit(l->kctx, j) < 0)
+		return false;
+	l->ask_gen[ask_of(tag)] = l->gen;
+	return true;
 }
 
-static const uint8_t	 ask_flags[3] = { ASK_1, ASK_2, ASK_3 };
+/*
+ * Was the question put before the dump at hand began?  Then the answer may be
+ * from before events were lost, and confirms nothing.
+ */
+static bool
+asked_before_dump(const struct local *l, uint32_t tag)
+{
+	return l->ask_gen[ask_of(tag)] != l->gen;
+}
 
 /* A job for questions about known flows, whose tag is the flag of what it asks for. */
 static struct kjob *
@@ -60,11 +87,7 @@ new_ask(struct local *l, unsigned spare)
 static void
 free_ask(struct local *l, struct kjob *j)
 {
-	unsigned	 i;
-
-	for (i = 0; i < 3; i++)
-		if (ask_flags[i] == j->tag)
-			l->asks[i] = false;
+	l->asks[ask_of(j->tag)] = false;
 	kjob_free(j);
 }
 
@@ -474,6 +497,7 @@ got_unknown(struct local *l, const struct local_key *k, const struct flow *f, ui
 {
 	const struct flow	*delta = local_delta(l, k);
 	struct flow		 nf = *f;
+	uint32_t		 h;
 	bool			 same = delta == NULL || delta->id == f->id;
 
 	if (delta != NULL && same)
@@ -482,8 +506,14 @@ got_unknown(struct local *l, const struct local_key *k, const struct flow *f, ui
 	/* its end may be younger than the answer, or what we have been told is about another one */
 	if (local_ended_asking(l, k) || !same)
 		local_ask_unknown(l, k, now_us);
-	else if (local_store_new(l, k, &nf, now_us) != FTAB_NIL && nf.helper[0] != '\0')
-		l->audit = true;	/* what it expects was left out until now */
+	else if ((h = local_store_new(l, k, &nf, now_us)) != FTAB_NIL) {
+		l->audit |= nf.helper[0] != '\0';	/* what it expects was left out until now */
+		if (asked_before_dump(l, LOCAL_TAG_UNKNOWN)) {
+			local_meta(l, h)->flags = 0;
+			local_meta(l, h)->gen = (uint8_t)(l->gen - 1);
+			local_check_or_dump(l, h, local_earlier(l->asked_us, now_us));
+		}
+	}
 }
 
 static void
@@ -492,6 +522,7 @@ got_one(struct local *l, const struct kjob *j, uint32_t i, uint64_t now_us)
 	struct local_key	 k;
 	const struct kitem	*it = &j->items[i];
 	uint32_t		 h;
+	uint8_t			 gen;
 	bool			 gone = it->err == -ENOENT ||
 	    (it->err == 0 && (j->flows[i].status & FLOW_S_DYING));
 
@@ -532,9 +563,13 @@ got_one(struct local *l, const struct kjob *j, uint32_t i, uint64_t now_us)
 			local_check_or_dump(l, h, now_us);
 		return;
 	}
-	if (!gone)
+	gen = local_meta(l, h)->gen;
+	if (!gone) {
 		got_alive(l, h, &k, &j->flows[i], now_us);
-	else if (local_meta(l, h)->flags & LF_HELD)
+		h = feed_find(l->feed, k.hash, k.key, k.len);
+		if (h != FTAB_NIL && asked_before_dump(l, j->tag))
+			local_meta(l, h)->gen = gen;
+	} else if (local_meta(l, h)->flags & LF_HELD)
 		local_meta(l, h)->flags &= (uint8_t)~LF_ASKED;
 	else
 		got_gone(l, h, now_us);

@@ -120,6 +120,20 @@ ask_everywhere(struct local *l, const struct flow *f, uint64_t now_us)
 	}
 }
 
+/* Its helper has just had a packet in hands. */
+static void
+check_master(struct local *l, const struct flow *f, uint64_t now_us)
+{
+	struct flow	 m;
+	uint8_t		 key[FLOW_KEY_MAX];
+	size_t		 klen = flow_pack_master_key(f, key);
+	uint32_t	 h = feed_find(l->feed, ftab_hash(feed_table(l->feed), key, klen), key, klen);
+
+	if (h != FTAB_NIL && local_load(l, h, &m) && m.proto == IPPROTO_TCP &&
+	    (m.status & (FLOW_S_SRC_NAT | FLOW_S_DST_NAT)))
+		local_check_or_dump(l, h, now_us);
+}
+
 /* --- masters that are not there ------------------------------------------------------ */
 
 static void
@@ -165,9 +179,10 @@ void
 local_expect_master(struct local *l, const struct flow *master, uint64_t now_us)
 {
 	struct flow	 f;
-	uint32_t	 i = 0;
+	uint32_t	 i = 0, left = l->expects.norphans;
 
-	while (i < l->expects.norphans) {
+	/* those that have to go on waiting stand behind the ones looked at */
+	while (left-- > 0) {
 		f = l->expects.orphans[i].f;
 		if (f.family != master->family || f.master_proto != master->proto ||
 		    memcmp(&f.master, &master->orig, sizeof(f.master)) != 0) {
@@ -175,7 +190,13 @@ local_expect_master(struct local *l, const struct flow *master, uint64_t now_us)
 			continue;
 		}
 		remove_orphan(l, i);
-		local_expect_event(l, LOCAL_NEW, &f, now_us);
+		if (find_masters(l, &f) == 0) {
+			add_orphan(l, &f, now_us);
+			continue;
+		}
+		/* it may have ended since, and its end been lost */
+		ask_everywhere(l, &f, now_us);
+		check_master(l, &f, now_us);
 	}
 }
 
@@ -189,20 +210,6 @@ local_expect_run(struct local *l, uint64_t now_us)
 }
 
 /* --- what is told ----------------------------------------------------------------------- */
-
-/* Its helper has just had a packet in hands. */
-static void
-check_master(struct local *l, const struct flow *f, uint64_t now_us)
-{
-	struct flow	 m;
-	uint8_t		 key[FLOW_KEY_MAX];
-	size_t		 klen = flow_pack_master_key(f, key);
-	uint32_t	 h = feed_find(l->feed, ftab_hash(feed_table(l->feed), key, klen), key, klen);
-
-	if (h != FTAB_NIL && local_load(l, h, &m) && m.proto == IPPROTO_TCP &&
-	    (m.status & (FLOW_S_SRC_NAT | FLOW_S_DST_NAT)))
-		local_check_or_dump(l, h, now_us);
-}
 
 static void
 on_end(struct local *l, struct flow *f, uint64_t now_us)

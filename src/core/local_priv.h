@@ -91,6 +91,7 @@ struct local {
 	bool				 confirming;	/* walking over what the dump lacked */
 	uint32_t			 confirm_h;
 	bool				 asks[3];	/* GET jobs for known flows, being filled or under way */
+	uint8_t				 ask_gen[4];	/* by ask_of(): the dump that had begun when it was submitted */
 	struct kjob			*check;		/* the one being filled */
 	uint64_t			 check_us;	/* since when something is not known that they ask for */
 	bool				 adopting;
