@@ -135,6 +135,8 @@ void		 local_got(struct local *l, struct kjob *j, uint64_t now_us);
  */
 int		 local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s,
 		    uint64_t since_us, uint64_t now_us) __attribute__((warn_unused_result));
+/* Does the local table have that flow? */
+bool		 local_has(const struct local *l, const struct flow *f);
 /* Does the local table have the master of that flow or expectation? */
 bool		 local_has_master(const struct local *l, const struct flow *f);
 /* Do we know something newer of the flow than a replica can tell? */

@@ -153,6 +153,7 @@ struct node_taken {
 	uint64_t	 flows;		/* candidates looked at */
 	uint64_t	 created, updated, adopted;
 	uint64_t	 ours;		/* our own table had them already: not touched */
+	uint64_t	 ended;		/* taken over before, and ended here since */
 	uint64_t	 failed;
 	uint64_t	 expects;	/* of flows: expectations */
 	/*

@@ -176,6 +176,10 @@ struct node {
 		struct peer	*owner;		/* NULL: we are */
 		uint32_t	 h;
 	} walk;
+	struct {
+		unsigned	 peer;		/* NODE_PEERS_MAX: nothing to be done */
+		uint32_t	 h;
+	} disown;			/* a walk over what we took over when we were active */
 	struct kjob		*yield;		/* to be deleted, not yet given to the kernel */
 	uint32_t		 yield_jobs;
 	uint64_t		 two_us;	/* since when two nodes are active, 0: they are not */

@@ -13,6 +13,7 @@
 
 #include "node_priv.h"
 
+#define LAST_WORD_US	500000u		/* for what a node tells of the time when it was active */
 #define WALK_ENTRIES	4096u		/* looked at for a claim in one call */
 #define TWO_ACTIVE_US	2000000		/* a planned switch takes a moment */
 
@@ -79,6 +80,8 @@ stand_by(struct node *n)
 
 	n->standby_us = n->now_us;
 	n->standby_version = feed_version(n->feed);
+	n->disown.peer = 0;
+	n->disown.h = FTAB_NIL;
 	for (i = 0; i < n->npeers; i++) {
 		n->peers[i].adopted.held = false;
 		if (n->peers[i].active)
@@ -184,7 +187,9 @@ node_two_active(const struct node *n)
 
 /*
  * Whose word about flows counts here: the only active node; if nobody is
- * active, the one with the highest term.  NULL: nobody's, or our own.
+ * active, the one with the highest term, for a moment: what ended before it was
+ * released may have yet to be told.  Later an end of its says nothing: it is a
+ * copy that nobody used.  NULL: nobody's, or our own.
  */
 static struct peer *
 authority(struct node *n)
@@ -206,7 +211,7 @@ authority(struct node *n)
 			top = p->term;
 		}
 	}
-	return active == 0 ? best : NULL;
+	return active == 0 && best != NULL && n->now_us - best->settled_us < LAST_WORD_US ? best : NULL;
 }
 
 /*
@@ -649,10 +654,40 @@ watch_roles(struct node *n)
 			    n->peers[i].name, n->role == NODE_ACTIVE ? "are we" : "does another node");
 }
 
+/*
+ * We are standby: what we took over and still have may end here unused and
+ * live on elsewhere.  Only what we lack by now has ended while it was ours.
+ */
+static bool
+disown_some(struct node *n)
+{
+	struct peer	*p;
+	struct ftab	*t;
+	const uint8_t	*body;
+	unsigned	 looked = 0;
+	size_t		 len;
+
+	while (n->disown.peer < n->npeers) {
+		p = &n->peers[n->disown.peer];
+		t = recv_table(p->recv);
+		while (looked++ < WALK_ENTRIES && (n->disown.h = ftab_next(t, n->disown.h)) != FTAB_NIL) {
+			if (!(ftab_meta(t, n->disown.h)->flags & (RF_OURS | RF_TAKEN)))
+				continue;
+			body = ftab_body(t, n->disown.h, &len);
+			if (find_in(feed_table(n->feed), body, flow_key_len(body, len)) != FTAB_NIL)
+				ftab_meta(t, n->disown.h)->flags &= (uint8_t)~(RF_OURS | RF_TAKEN);
+		}
+		if (n->disown.h != FTAB_NIL)
+			return true;
+		n->disown.peer++;
+	}
+	return false;
+}
+
 bool
 owner_run(struct node *n)
 {
-	bool		 more = false;
+	bool		 more = n->role == NODE_STANDBY && n->take == NULL && disown_some(n);
 	unsigned	 i;
 
 	watch_roles(n);

@@ -347,7 +347,10 @@ take_entry(struct node *n, struct peer *p, uint32_t h)
 			m->flags |= RF_OURS;
 		m->touched_s = n->take_seq;
 		n->taken.flows++;
-		n->taken.ours++;
+		if (local_has(n->local, &f))
+			n->taken.ours++;
+		else
+			n->taken.ended++;
 		return true;
 	}
 	if (t->job == NULL && (t->job = kjob_new(KOP_CREATE, KOWNER_TAKEOVER)) == NULL)
@@ -458,11 +461,11 @@ finish(struct node *n)
 	k->ended_us = n->now_us;
 	node_late(n, k->started_us);
 	log_msg(k->failed > 0 ? LOG_WARNING : LOG_NOTICE,
-	    "%s done in %llu ms: %llu flows, %llu created, %llu updated, %llu ours already, %llu failed",
+	    "%s done in %llu ms: %llu flows, %llu created, %llu updated, %llu ours already, %llu ended here since, %llu failed",
 	    k->what == NODE_TAKEOVER ? "takeover" : "commit",
 	    (unsigned long long)((k->ended_us - k->started_us) / 1000), (unsigned long long)k->flows,
 	    (unsigned long long)k->created, (unsigned long long)k->updated,
-	    (unsigned long long)k->ours, (unsigned long long)k->failed);
+	    (unsigned long long)k->ours, (unsigned long long)k->ended, (unsigned long long)k->failed);
 	if (n->role == NODE_ACTIVE && !k->aborted)
 		n->ops->role(n->ctx, NODE_ACTIVE, true);
 	if (n->conf.liberal && k->created + k->updated > 0) {

@@ -23,7 +23,8 @@ print_counts(const json_t *j)
 		bool		 if_zero;	/* worth saying even then */
 	} counts[] = {
 		{ "created", "created", true }, { "updated", "updated", false },
-		{ "existing", "already there", false }, { "failed", "FAILED", false },
+		{ "existing", "already there", false },
+		{ "ended", "ended here since an earlier takeover", false }, { "failed", "FAILED", false },
 		{ "without_master", "without their master", false },
 		{ "without_helper", "without their helper", false },
 		{ "without_labels", "without their labels", false }

@@ -409,6 +409,7 @@ state_taken(struct daemon *d)
 	set(j, "created", num(t->created));
 	set(j, "updated", num(t->updated));
 	set(j, "existing", num(t->ours));
+	set(j, "ended", num(t->ended));
 	set(j, "adopted", num(t->adopted));
 	set(j, "failed", num(t->failed));
 	set(j, "expectations", num(t->expects));

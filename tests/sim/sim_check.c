@@ -360,7 +360,17 @@ equal(const struct vnode *v, const struct vnode *o, const struct recv *r, bool s
 		if (ftab_find(t, ftab_hash(t, key, klen), key, klen) == FTAB_NIL)
 			return say ? differs(v, o, s, "lacks the expectation") : false;
 	}
-	return recv_digest(r).flows == n && (n == ftab_count(t) || v->behind[o->i]);
+	if (recv_digest(r).flows == n && (n == ftab_count(t) || v->behind[o->i]))
+		return true;
+	for (h = say ? ftab_next(t, FTAB_NIL) : FTAB_NIL; h != FTAB_NIL; h = ftab_next(t, h)) {
+		body = ftab_body(t, h, &len);
+		if (flow_unpack(body, len, &f) < 0)
+			continue;
+		s = vk_slot(&f);
+		if (!(f.expect ? o->kernel[s].expects : o->kernel[s].s.there))
+			(void)differs(v, o, s, f.expect ? "has an expectation too many" : "has a flow too many");
+	}
+	return false;
 }
 
 bool
