@@ -435,7 +435,7 @@ deliver_dump(struct vnode *v)
 		return false;
 	deliver_events(v, true);
 	for (n = 0; n < 4; n++) {
-		fails = v->w->mishaps && sim_below(v->w, 500) == 0;
+		fails = v->w->mishaps && sim_below(v->w, 1000) == 0;
 		if (v->dump == 2 * SLOTS || fails) {
 			v->dump = -1;
 			v->audit_us = v->w->now_us;
