@@ -55,19 +55,6 @@ get_nat(struct rbuf r, struct flow *f)
 	return ok && r.len == 0;
 }
 
-/* A string by itself, cut off by its end or that of the attribute. */
-static bool
-get_string(struct rbuf v, char *name, size_t max)
-{
-	size_t	 n = strnlen((const char *)v.p, v.len);
-
-	if (n > max)
-		return false;
-	memcpy(name, v.p, n);
-	name[n] = '\0';
-	return true;
-}
-
 static bool
 get_number(unsigned type, struct rbuf v, struct flow *f)
 {
@@ -118,10 +105,10 @@ kct_parse_expect(struct rbuf r, struct flow *f)
 			ok = kct_get_tuple(v, f->family, &f->master, &master);
 			break;
 		case CTA_EXPECT_HELP_NAME:
-			ok = get_string(v, f->helper, FLOW_HELPER_MAX);
+			ok = kct_get_string(v, f->helper, FLOW_HELPER_MAX);
 			break;
 		case CTA_EXPECT_FN:
-			ok = get_string(v, f->exp.fn, FLOW_EXPECTFN_MAX);
+			ok = kct_get_string(v, f->exp.fn, FLOW_EXPECTFN_MAX);
 			break;
 		case CTA_EXPECT_NAT:
 			ok = get_nat(v, f);

@@ -142,10 +142,14 @@ bool	 kct_get_rare(unsigned type, struct rbuf v, struct flow *f);
 /* Protocol information of SCTP and DCCP. */
 bool	 kct_get_sctp(struct rbuf r, struct flow *f);
 bool	 kct_get_dccp(struct rbuf r, struct flow *f);
+/*
+ * A name, cut off by its end or that of the attribute; false if it is longer
+ * than max.  One that cannot be printed, which no peer would take, is none.
+ */
+bool	 kct_get_string(struct rbuf v, char *name, size_t max);
 /* What can be written at any time, and what only at birth (helper, master). */
 uint8_t	*kct_put_rare(uint8_t *p, const struct flow *f);
 uint8_t	*kct_put_rare_new(uint8_t *p, const struct flow *f);
-bool	 kct_get_name(struct rbuf r, unsigned wanted, char *name, size_t max);
 
 /* kct_expect.c; the header has been read. */
 int	 kct_parse_expect(struct rbuf r, struct flow *f);

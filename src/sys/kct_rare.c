@@ -12,21 +12,30 @@
 /* --- parsing ------------------------------------------------------------- */
 
 bool
-kct_get_name(struct rbuf r, unsigned wanted, char *name, size_t max)
+kct_get_string(struct rbuf v, char *name, size_t max)
+{
+	size_t	 i, n = strnlen((const char *)v.p, v.len);
+
+	if (n > max)
+		return false;
+	for (i = 0; i < n; i++)
+		if (v.p[i] <= ' ' || v.p[i] > '~')
+			n = 0;
+	memcpy(name, v.p, n);
+	name[n] = '\0';
+	return true;
+}
+
+static bool
+get_helper(struct rbuf r, struct flow *f)
 {
 	struct rbuf	 v;
 	unsigned	 type;
-	size_t		 n;
 
-	while (nl_attr_next(&r, &type, &v)) {
-		if (type != wanted)
-			continue;
-		n = strnlen((const char *)v.p, v.len);
-		if (n > max)
+	f->has |= FLOW_HAS_HELPER;
+	while (nl_attr_next(&r, &type, &v))
+		if (type == CTA_HELP_NAME && !kct_get_string(v, f->helper, FLOW_HELPER_MAX))
 			return false;
-		memcpy(name, v.p, n);
-		name[n] = '\0';
-	}
 	return r.len == 0;
 }
 
@@ -108,8 +117,7 @@ kct_get_rare(unsigned type, struct rbuf v, struct flow *f)
 	case CTA_LABELS:
 		return get_labels(v, f);
 	case CTA_HELP:
-		f->has |= FLOW_HAS_HELPER;
-		return kct_get_name(v, CTA_HELP_NAME, f->helper, FLOW_HELPER_MAX);
+		return get_helper(v, f);
 	case CTA_TUPLE_MASTER:
 		return get_master(v, f);
 	case CTA_SEQ_ADJ_ORIG:
