@@ -16,8 +16,8 @@
 static uint64_t	 state;
 
 const uint8_t	 fg_protos[FG_PROTOS] = {
-	IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_GRE, IPPROTO_SCTP, FG_DCCP,
-	136, IPPROTO_ESP, IPPROTO_AH, 0, 255
+	IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_GRE, IPPROTO_SCTP, IPPROTO_DCCP,
+	IPPROTO_UDPLITE, IPPROTO_ESP, IPPROTO_AH, 0, 255
 };
 
 void
@@ -202,7 +202,7 @@ random_protoinfo(struct flow *f)
 		f->rare.sctp_vtag[0] = fg_value();
 		f->rare.sctp_vtag[1] = fg_value();
 		f->has |= FLOW_HAS_SCTP;
-	} else if (f->proto == FG_DCCP) {
+	} else if (f->proto == IPPROTO_DCCP) {
 		f->rare.dccp_state = (uint8_t)fg_below(FLOW_DCCP_STATES);
 		f->rare.dccp_role = (uint8_t)fg_below(FLOW_DCCP_ROLES);
 		f->rare.dccp_seq = fg_rnd() >> fg_below(64);

@@ -13,8 +13,6 @@
 
 #include "ctsync/flow.h"
 
-#define FG_DCCP		33
-
 /* Protocols of every kind: with ports, ids, keys and with nothing. */
 #define FG_PROTOS	12u
 extern const uint8_t	fg_protos[FG_PROTOS];

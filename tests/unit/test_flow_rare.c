@@ -72,7 +72,7 @@ START_TEST(known_bytes_of_dccp)
 		0x07, 10, 4, 1, 0, 0, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc
 	};
 	struct flow		 f = {
-		.family = AF_INET, .proto = FG_DCCP, .status = FLOW_S_CONFIRMED, .orig = from_b,
+		.family = AF_INET, .proto = IPPROTO_DCCP, .status = FLOW_S_CONFIRMED, .orig = from_b,
 		.has = FLOW_HAS_REPLY | FLOW_HAS_STATUS | FLOW_HAS_MARK | FLOW_HAS_DCCP,
 		.rare = { .dccp_state = 4, .dccp_role = 1, .dccp_seq = 0x123456789abc }
 	};
@@ -195,7 +195,7 @@ START_TEST(protocols_are_kept_apart)
 	unsigned	 i;
 
 	for (i = 0; i < FG_PROTOS; i++) {
-		if (fg_protos[i] == IPPROTO_SCTP || fg_protos[i] == FG_DCCP)
+		if (fg_protos[i] == IPPROTO_SCTP || fg_protos[i] == IPPROTO_DCCP)
 			continue;
 		fg_flow(&f, AF_INET, fg_protos[i], FLOW_ZONE_NONE, 0);
 		len = flow_pack(&f, body, sizeof(body));
@@ -279,7 +279,7 @@ START_TEST(every_field_shows)
 		len2 = flow_pack(&g, other, sizeof(other));
 		ck_assert_msg(len != len2 || memcmp(body, other, len) != 0, "case %u", what);
 	}
-	fg_flow(&f, AF_INET, FG_DCCP, FLOW_ZONE_NONE, 0);
+	fg_flow(&f, AF_INET, IPPROTO_DCCP, FLOW_ZONE_NONE, 0);
 	fg_rare_all(&f);
 	len = flow_pack(&f, body, sizeof(body));
 	for (what = 0; what < 3; what++) {
@@ -615,7 +615,7 @@ merged_by_hand(struct flow *f, const struct flow *d)
 
 START_TEST(merging)
 {
-	static const uint8_t	 protos[] = { IPPROTO_SCTP, FG_DCCP, IPPROTO_UDP };
+	static const uint8_t	 protos[] = { IPPROTO_SCTP, IPPROTO_DCCP, IPPROTO_UDP };
 	struct flow		 f, d, want;
 	uint32_t		 has;
 	unsigned		 i;
