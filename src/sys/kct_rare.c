@@ -136,14 +136,17 @@ kct_get_sctp(struct rbuf r, struct flow *f)
 {
 	struct rbuf	 v;
 	unsigned	 type;
+	uint8_t		 state;
 	bool		 ok = true;
 
 	while (ok && nl_attr_next(&r, &type, &v))
 		switch (type) {
 		case CTA_PROTOINFO_SCTP_STATE:
-			ok = rbuf_u8(&v, &f->rare.sctp_state);
-			if (ok && f->rare.sctp_state < FLOW_SCTP_STATES)
+			ok = rbuf_u8(&v, &state);
+			if (ok && state < FLOW_SCTP_STATES) {
+				f->rare.sctp_state = state;
 				f->has |= FLOW_HAS_SCTP;
+			}
 			break;
 		case CTA_PROTOINFO_SCTP_VTAG_ORIGINAL:
 			ok = rbuf_u32(&v, &f->rare.sctp_vtag[0]);
@@ -162,14 +165,17 @@ kct_get_dccp(struct rbuf r, struct flow *f)
 {
 	struct rbuf	 v;
 	unsigned	 type;
+	uint8_t		 state;
 	bool		 ok = true;
 
 	while (ok && nl_attr_next(&r, &type, &v))
 		switch (type) {
 		case CTA_PROTOINFO_DCCP_STATE:
-			ok = rbuf_u8(&v, &f->rare.dccp_state);
-			if (ok && f->rare.dccp_state < FLOW_DCCP_STATES)
+			ok = rbuf_u8(&v, &state);
+			if (ok && state < FLOW_DCCP_STATES) {
+				f->rare.dccp_state = state;
 				f->has |= FLOW_HAS_DCCP;
+			}
 			break;
 		case CTA_PROTOINFO_DCCP_ROLE:
 			ok = rbuf_u8(&v, &f->rare.dccp_role);
