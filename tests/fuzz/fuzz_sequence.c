@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,6 +104,25 @@ static const struct feed_ops ops = { op_send, op_restart, op_trailer };
 
 /* --- flows ---------------------------------------------------------------- */
 
+/* Some have what few flows have, and some are expectations; each tells its mark. */
+static void
+make_special(unsigned k, uint32_t mark, struct flow *f)
+{
+	f->has = FLOW_HAS_HELPER | FLOW_HAS_MASTER;
+	strcpy(f->helper, "sip");
+	f->master_proto = IPPROTO_UDP;
+	f->master.src.b[0] = 10;
+	f->master.l4src = (uint16_t)(k - 1);
+	if (k % 8 == 3) {
+		f->expect = true;
+		snprintf(f->exp.fn, sizeof(f->exp.fn), "%08x", mark);
+	} else {
+		f->has |= FLOW_HAS_LABELS | FLOW_HAS_SEQADJ;
+		f->rare.labels[mark % FLOW_LABEL_BYTES] = (uint8_t)mark;
+		f->rare.seqadj[1].after = mark;
+	}
+}
+
 static size_t
 body_of(unsigned k, uint32_t mark, uint8_t *body)
 {
@@ -115,6 +135,8 @@ body_of(unsigned k, uint32_t mark, uint8_t *body)
 	f.orig.l4src = (uint16_t)k;
 	flow_tuple_invert(f.family, f.proto, &f.orig, &f.reply);
 	f.mark = mark;
+	if (k % 8 == 3 || k % 8 == 5)
+		make_special(k, mark, &f);
 	return flow_pack(&f, body, FLOW_BODY_MAX);
 }
 
