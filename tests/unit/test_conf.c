@@ -200,6 +200,7 @@ static const struct key_case	 key_cases[] = {
 	{ "links", HEAD "\nlinks = %s;", "l" },
 	{ "control", ROOT("control"), "g" },
 	{ "takeover", ROOT("takeover"), "g" },
+	{ "timeouts", ROOT("timeouts"), "g" },
 	{ "kernel", ROOT("kernel"), "g" },
 	{ "limits", ROOT("limits"), "g" },
 	{ "log", ROOT("log"), "g" },
@@ -230,6 +231,7 @@ static const struct key_case	 key_cases[] = {
 	{ "control.stall_s", SECT("control", "stall_s"), "i" },
 	{ "takeover.inject", SECT("takeover", "inject"), "s" },
 	{ "takeover.boot_wait_s", SECT("takeover", "boot_wait_s"), "i" },
+	{ "timeouts.tcp_established", SECT("timeouts", "tcp_established"), "i" },
 	{ "kernel.event_buffer", SECT("kernel", "event_buffer"), "is" },
 	{ "kernel.audit_s", SECT("kernel", "audit_s"), "i" },
 	{ "kernel.liberal", SECT("kernel", "liberal"), "b" },
@@ -290,6 +292,40 @@ START_TEST(wrong_types)
 		ck_assert_msg(strlen(err) > strlen(want) &&
 		    strcmp(err + strlen(err) - strlen(want), want) == 0, "%s\n%s", text, err);
 	}
+	unlink(path);
+}
+END_TEST
+
+static void
+check_timeouts(const struct conf *c, unsigned which, uint32_t want)
+{
+	unsigned	 t;
+
+	for (t = 0; t < FLOW_TIMEOUTS; t++)
+		ck_assert_uint_eq(c->timeouts[t], t == which ? want : 0);
+}
+
+/* Each class of timeouts has the key of its name, and no other class takes it. */
+START_TEST(timeout_of_each_class)
+{
+	char		 path[64], err[CONF_ERR_MAX], text[1024];
+	struct conf	*c;
+	unsigned	 t;
+
+	temp_path(path);
+	for (t = 0; t < FLOW_TIMEOUTS; t++) {
+		snprintf(text, sizeof(text), HEAD LINKS "timeouts = { %s = %u; };",
+		    flow_timeout_name(t), 100 + t);
+		spill(path, text, strlen(text));
+		ck_assert_msg(conf_parse(path, &c, err, sizeof(err)) == 0, "%s", err);
+		check_timeouts(c, t, 100 + t);
+		conf_free(c);
+	}
+	snprintf(text, sizeof(text), HEAD LINKS);
+	spill(path, text, strlen(text));
+	ck_assert_int_eq(conf_parse(path, &c, err, sizeof(err)), 0);
+	check_timeouts(c, FLOW_TIMEOUTS, 0);
+	conf_free(c);
 	unlink(path);
 }
 END_TEST
@@ -569,6 +605,7 @@ suite(void)
 	tcase_set_timeout(t, 300);
 	tcase_add_test(t, fixtures);
 	tcase_add_loop_test(t, wrong_types, 0, (int)(sizeof(key_cases) / sizeof(key_cases[0])));
+	tcase_add_test(t, timeout_of_each_class);
 	tcase_add_test(t, every_prefix_of_the_example);
 	tcase_add_loop_test(t, mutated, 0, 4);
 	tcase_add_test(t, noise);
