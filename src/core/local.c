@@ -278,6 +278,20 @@ local_load(const struct local *l, uint32_t h, struct flow *f)
 	return true;
 }
 
+/* What a takeover wrote has no id until the kernel has shown it. */
+void
+local_note_reply(struct local *l, const struct flow *cur, const struct flow *f)
+{
+	char	 s[FLOW_STR_MAX];
+
+	if (cur->expect || cur->id != 0 || !(f->has & FLOW_HAS_REPLY) ||
+	    memcmp(&cur->reply, &f->reply, sizeof(cur->reply)) == 0)
+		return;
+	if (l->stats.retranslated++ == 0)
+		log_msg(LOG_WARNING, "the kernel picked another translation than the one it was given: "
+		    "%s (further ones are counted only)", flow_str(f, s));
+}
+
 uint32_t
 local_store_new(struct local *l, const struct local_key *k, const struct flow *f, uint64_t now_us)
 {
@@ -436,6 +450,7 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	}
 	if (other && (f->has & FLOW_HAS_ID) && local_check(l, h, now_us))
 		return;
+	local_note_reply(l, &cur, f);
 	flow_merge(&cur, f);
 	local_store(l, h, k, &cur, now_us);
 }
@@ -539,6 +554,8 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 		return 0;
 	if (f.proto == IPPROTO_TCP && !f.expect)
 		local_meta(l, h)->flags |= LF_LIBERAL;
+	if (l->expects.norphans > 0 && f.helper[0] != '\0' && !f.expect)
+		local_expect_master(l, &f, now_us);	/* its first packet came before the answer */
 	return added;
 }
 

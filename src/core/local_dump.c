@@ -248,19 +248,6 @@ agree(struct local *l, uint32_t h, const struct flow *cur, const struct flow *f,
 	}
 }
 
-/* What a takeover wrote has no id until the kernel has shown it. */
-static void
-compare_reply(struct local *l, const struct flow *cur, const struct flow *merged)
-{
-	char	 s[FLOW_STR_MAX];
-
-	if (cur->expect || cur->id != 0 || memcmp(&cur->reply, &merged->reply, sizeof(cur->reply)) == 0)
-		return;
-	if (l->stats.retranslated++ == 0)
-		log_msg(LOG_WARNING, "the kernel picked another translation than the one it was given: "
-		    "%s (further ones are counted only)", flow_str(merged, s));
-}
-
 /* The kernel is right.  Seen by a dump or a GET, not by an event. */
 static void
 correct(struct local *l, uint32_t h, const struct local_key *k, const struct flow *cur,
@@ -269,7 +256,8 @@ correct(struct local *l, uint32_t h, const struct local_key *k, const struct flo
 	uint32_t	 touched_s = local_meta(l, h)->touched_s;
 
 	l->stats.dump_changed++;
-	compare_reply(l, cur, merged);
+	if (!(local_meta(l, h)->flags & LF_HELD))
+		local_note_reply(l, cur, merged);
 	local_store(l, h, k, merged, now_us);
 	h = feed_find(l->feed, k->hash, k->key, k->len);
 	if (h == FTAB_NIL)

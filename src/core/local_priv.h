@@ -132,6 +132,8 @@ bool	 local_load(const struct local *l, uint32_t h, struct flow *f);
 bool	 local_passes(const struct local *l, const struct flow *f);
 void	 local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow *f,
 	    uint64_t now_us);
+/* The kernel shows *f, the table has *cur: count it if the kernel chose another translation. */
+void	 local_note_reply(struct local *l, const struct flow *cur, const struct flow *f);
 /* A flow that the table lacks, as the kernel shows it; its handle or FTAB_NIL. */
 uint32_t local_store_new(struct local *l, const struct local_key *k, const struct flow *f,
 	    uint64_t now_us);
