@@ -17,6 +17,7 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "kct_priv.h"
@@ -188,6 +189,12 @@ build(struct kct_batch *b, enum kct_op op, unsigned options, const struct flow *
 	}
 }
 
+static bool
+has_labels(const struct flow *f)
+{
+	return !f->expect && (f->has & FLOW_HAS_LABELS);
+}
+
 /* Build the message for item i of a job, or record why there is none. */
 static void
 add_item(struct kct_batch *b, struct kct_job *j, uint32_t i, enum kct_op op)
@@ -200,10 +207,13 @@ add_item(struct kct_batch *b, struct kct_job *j, uint32_t i, enum kct_op op)
 		j->err[i] = (uint16_t)-rc;
 		return;
 	}
-	if ((len = build(b, op, j->options, &f, 0)) == 0)
+	if ((len = build(b, op, j->options, &f, 0)) == 0) {
 		j->err[i] = EINVAL;
-	else
-		add_message(b, i, len);
+		return;
+	}
+	add_message(b, i, len);
+	if (j->labelled == 0 && has_labels(&f))
+		j->labelled = i + 1;
 }
 
 /* An answer about an expectation does not name the zone that it was asked for in. */
@@ -347,7 +357,7 @@ spare(int err, const struct flow *f)
 		return rare & FLOW_HAS_MASTER;
 	case EOPNOTSUPP:		/* no such helper */
 		return rare & FLOW_HAS_HELPER ? FLOW_HAS_HELPER : rare & FLOW_HAS_LABELS;
-	case ENOSPC:			/* the ruleset knows no labels */
+	case ENOSPC:			/* the ruleset knows no labels; of an update */
 		return rare & FLOW_HAS_LABELS;
 	default:
 		return 0;
@@ -412,6 +422,41 @@ retry_without(struct kct_batch *b, struct kct_job *j)
 	return any;
 }
 
+/* Was item i written with labels, as far as its answer says? */
+static bool
+is_labelled(const struct kct_job *j, uint32_t i)
+{
+	struct flow	 f;
+
+	return j->err[i] == 0 && load(j, i, &f) == 0 && has_labels(&f);
+}
+
+/*
+ * Of a new flow the kernel leaves labels out without saying so if the ruleset
+ * uses none, and then of all of them: one that should have some is looked at.
+ */
+static void
+look_at_labels(struct kct_batch *b, struct kct_job *j)
+{
+	static const uint8_t	 none[FLOW_LABEL_BYTES];
+	uint32_t		 i;
+
+	if (j->op != KCT_CREATE || j->labelled == 0 || atomic_load(&b->stop))
+		return;
+	for (i = j->labelled - 1; i < j->n && !is_labelled(j, i); i++)
+		;
+	if (i == j->n)
+		return;
+	begin(b, true);
+	add_item(b, j, i, KCT_GET);
+	exchange(b, j);
+	if (b->n == 0 || b->err[0] != 0 ||
+	    memcmp(b->got[0].rare.labels, none, sizeof(none)) != 0)
+		return;
+	for (; i < j->n; i++)
+		j->res.lost_labels += is_labelled(j, i);
+}
+
 static void
 tally(struct kct_job *j)
 {
@@ -459,6 +504,7 @@ kct_batch_run(struct kct_batch *b, struct kct_job *j)
 	do
 		reconsider_all(b, j);
 	while (retry_without(b, j));
+	look_at_labels(b, j);
 	tally(j);
 }
 

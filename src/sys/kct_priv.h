@@ -30,6 +30,7 @@ struct kct_job {
 	size_t			 len, cap;
 	uint16_t		*err;		/* n errnos */
 	bool			*was_there;	/* KCT_CREATE: n flags */
+	uint32_t		 labelled;	/* one more than the first item with labels, 0: none */
 	uint16_t		*dropped;	/* FLOW_HAS_* that were left out; NULL: none */
 	struct flow		*flows;		/* KCT_GET: n flows */
 	uint64_t		 batches;

@@ -105,6 +105,7 @@ job_results(struct kct_job *j)
 	free(j->was_there);
 	free(j->dropped);
 	free(j->flows);
+	j->labelled = 0;
 	j->dropped = NULL;
 	j->was_there = NULL;
 	j->flows = NULL;
