@@ -22,6 +22,7 @@ from tools import takeover, wait_equal, wait_proof
 OTHER = 253
 PROTOCOLS = {"tcp": TCP, "udp": UDP, "udplite": UDPLITE, "sctp": SCTP, "icmp": ICMP, "gre": GRE,
              "esp": ESP, "other": OTHER}
+LEFT_OUT = 0x77         # a mark that is not replicated
 WITH_PORTS = (TCP, UDP, UDPLITE, SCTP)
 
 # Kind of translation: the client's network, and what it connects to.
@@ -92,7 +93,8 @@ class Matrix:
     def start(self):
         for fw in (self.fw1, self.fw2):
             # a redirected flow ends on the firewall
-            fw.start_ctsyncd(extra="filter = { skip_own = false; };")
+            fw.start_ctsyncd(extra="filter = { skip_own = false; "
+                             f'marks = {{ except = [ "{LEFT_OUT:#x}" ]; }}; }};')
         self.fw1.ctsync("takeover")
         self.fw2.wait_ready()
 
@@ -764,3 +766,27 @@ def test_helpers(matrix):
 
 def peer_of(talk):
     return SERVER6 if ":" in talk.src else SERVER
+
+
+def test_what_cannot_be_kept(matrix):
+    """A missing master, or a ruleset without labels, costs these and not the flow, and is counted."""
+    write = Writer(matrix.kernel1)
+    # The filter leaves the mark out, so that these masters are not replicated.
+    master = write("left out", TCP, help={"name": "ftp"}, mark=LEFT_OUT)
+    write.kernel.create_expect(expected_by(master, 2000))
+    orphans = [write("an orphan", UDP, master=master["orig"]) for _ in range(3)]
+    labelled = [write("with labels", UDP, labels="0f" * 16, labels_mask="ff" * 16) for _ in range(70)]
+    text = "\n".join(line for line in matrix.lab.ruleset.read_text().splitlines() if "ct label" not in line)
+    matrix.fw2.run("nft", "-f", "-", input="flush ruleset\n" + text)
+    wait_equal(matrix.fw2)
+    answer = takeover(matrix.fw2)
+    assert (answer["failed"], answer["without_master"], answer["without_labels"]) == (0, 3, 70)
+    assert [matrix.kernel2.get(flow).get("master") for flow in orphans] == [None] * 3
+    assert [matrix.kernel2.get(flow).get("labels") for flow in labelled] == [None] * 70
+    assert matrix.kernel2.expects() == []
+    with pytest.raises(FileNotFoundError):
+        matrix.kernel2.get(master)
+    # And fw2 knows what it has now, and fw1 learns that.
+    wait_proof(matrix.fw1)
+    listed = matrix.fw1.ctsync("--json", "show", "remote").stdout
+    assert "labels" not in listed and "master" not in listed
