@@ -61,33 +61,44 @@ class Server:
         self.serve = serve
         self.errors = []
         self.open = []
+        self.threads = []
         in_netns(node.ns, lambda: self._listen(address, port))
 
     def _listen(self, address, port):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.listener = socket.create_server((address, port), family=family)
-        # a thread stays in the namespace of the one that makes it
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._start(self._accept)
+
+    def _start(self, function, *args):
+        # A thread stays in the namespace of the one that makes it.
+        thread = threading.Thread(target=function, args=args, daemon=True)
+        self.threads.append(thread)
+        thread.start()
 
     def _accept(self):
         with contextlib.suppress(OSError):
             while True:
                 connection, _where = self.listener.accept()
-                self.open.append(connection)
                 connection.settimeout(TIMEOUT_S)
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+                self.open.append(connection)
+                self._start(self._serve, connection)
 
     def _serve(self, connection):
         try:
-            with connection:
-                self.serve(connection)
+            self.serve(connection)
         except Exception as error:  # pylint: disable=broad-except
             self.errors.append(error)
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
     def close(self):
+        """End the threads, and close what they used after that: a number is given out again at once."""
         for sock in (self.listener, *self.open):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join(TIMEOUT_S)
+        for sock in (self.listener, *self.open):
             sock.close()
 
 
