@@ -261,6 +261,8 @@ local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow 
 	}
 	*feed_id(l->feed, h) = f->id;
 	touch(l, h, now_us);
+	if (f->expect && (f->exp.flags & FLOW_E_INACTIVE))
+		local_expect_inactive(l, k, now_us);
 }
 
 /* What the table holds, with its timeout and id.  False if it cannot be read. */

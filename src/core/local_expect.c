@@ -9,6 +9,9 @@
  * be left out.  When several zones have a flow with the master's tuple, the
  * kernel is asked in which of them it has the expectation.
  *
+ * SIP expects calls from when a registration is answered: no event tells that an
+ * expectation has become active, so that those which are not are looked at for a while.
+ *
  * An expectation is also the only sign that a helper may have changed the
  * length of a payload: no event tells how sequence numbers are adjusted since.
  * So the master is asked for.
@@ -21,12 +24,22 @@
 
 #define ORPHANS_MAX	256u		/* that wait; beyond, the oldest is given up */
 #define ORPHAN_US	1000000u	/* they wait so long */
+#define INACTIVE_MAX	1024u		/* that are looked at; beyond, a dump finds them */
+#define INACTIVE_US	100000u		/* until they are looked at, and twice as long each time */
+#define INACTIVE_LOOKS	10u
 #define ZONES_PER_DIR	65536u
 #define SEEN_BYTES	(3 * ZONES_PER_DIR / 8)
 
 struct orphan {
 	struct flow	 f;
 	uint64_t	 until_us;
+};
+
+struct inactive {
+	uint64_t	 due_us;
+	uint8_t		 looks;
+	uint8_t		 klen;
+	uint8_t		 key[FLOW_KEY_MAX];
 };
 
 /* --- zones ------------------------------------------------------------------------ */
@@ -200,9 +213,71 @@ local_expect_master(struct local *l, const struct flow *master, uint64_t now_us)
 	}
 }
 
+/* --- what is not active yet ------------------------------------------------------------ */
+
+void
+local_expect_inactive(struct local *l, const struct local_key *k, uint64_t now_us)
+{
+	struct expects	*x = &l->expects;
+	struct inactive	*w;
+	uint32_t	 i;
+
+	if (x->inactive == NULL)
+		x->inactive = malloc(INACTIVE_MAX * sizeof(*x->inactive));
+	if (x->inactive == NULL)
+		return;
+	for (i = 0; i < x->ninactive; i++)
+		if (x->inactive[i].klen == k->len &&
+		    memcmp(x->inactive[i].key, k->key, k->len) == 0)
+			return;
+	if (x->ninactive == INACTIVE_MAX)
+		return;
+	w = &x->inactive[x->ninactive++];
+	w->due_us = now_us + INACTIVE_US;
+	w->looks = 0;
+	w->klen = k->len;
+	memcpy(w->key, k->key, k->len);
+	x->inactive_us = local_earlier(x->inactive_us, w->due_us);
+}
+
+/* Is *w still to be waited for?  Then the kernel is asked, and later again. */
+static bool
+look_at(struct local *l, struct inactive *w, uint64_t now_us)
+{
+	uint32_t	 h = feed_find(l->feed, ftab_hash(feed_table(l->feed), w->key, w->klen), w->key,
+	    w->klen);
+	struct flow	 f;
+
+	if (h == FTAB_NIL || !local_load(l, h, &f) || !(f.exp.flags & FLOW_E_INACTIVE) ||
+	    w->looks == INACTIVE_LOOKS)
+		return false;
+	(void)local_check(l, h, 0);
+	w->due_us = now_us + ((uint64_t)INACTIVE_US << w->looks++);
+	return true;
+}
+
+static void
+look_at_inactive(struct local *l, uint64_t now_us)
+{
+	struct expects	*x = &l->expects;
+	uint32_t	 i = 0;
+
+	if (x->inactive_us == 0 || x->inactive_us > now_us)
+		return;
+	x->inactive_us = 0;
+	while (i < x->ninactive) {
+		if (x->inactive[i].due_us <= now_us && !look_at(l, &x->inactive[i], now_us)) {
+			x->inactive[i] = x->inactive[--x->ninactive];
+			continue;
+		}
+		x->inactive_us = local_earlier(x->inactive_us, x->inactive[i++].due_us);
+	}
+}
+
 void
 local_expect_run(struct local *l, uint64_t now_us)
 {
+	look_at_inactive(l, now_us);
 	while (l->expects.norphans > 0 && l->expects.orphans[0].until_us <= now_us) {
 		l->stats.filtered++;
 		remove_orphan(l, 0);
@@ -277,4 +352,5 @@ local_expect_free(struct local *l)
 	free(l->expects.seen);
 	free(l->expects.zones);
 	free(l->expects.orphans);
+	free(l->expects.inactive);
 }

@@ -35,6 +35,7 @@
 struct held_chunk;
 
 struct orphan;
+struct inactive;
 
 /* See local_expect.c. */
 struct expects {
@@ -46,6 +47,9 @@ struct expects {
 	uint32_t		 nzones, zones_cap;
 	struct orphan		*orphans;	/* expectations whose master is not there, the oldest first */
 	uint32_t		 norphans;
+	struct inactive		*inactive;	/* expectations that are not active yet */
+	uint32_t		 ninactive;
+	uint64_t		 inactive_us;	/* when one is to be looked at, 0: never */
 };
 
 /* Ended flows that wait, the oldest first. */
@@ -178,6 +182,8 @@ void	 local_expect_event(struct local *l, enum local_event ev, const struct flow
 	    uint64_t now_us);
 /* A dump shows an expectation: *f gets its zone.  False if there is nothing to be done with it. */
 bool	 local_expect_dumped(struct local *l, struct flow *f, uint64_t now_us);
+/* The expectation with that key has been stored, and is not active. */
+void	 local_expect_inactive(struct local *l, const struct local_key *k, uint64_t now_us);
 void	 local_expect_run(struct local *l, uint64_t now_us);
 void	 local_expect_free(struct local *l);
 

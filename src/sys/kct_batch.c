@@ -24,6 +24,7 @@
 #include "nl.h"
 
 #define BATCH		64		/* messages a send */
+#define REREAD		(BATCH / 2)	/* items that are looked at again at a time */
 #define SLOT		1600		/* bytes of the longest answer, see kct_event.c */
 #define SOCKBUF_BYTES	(4u << 20)	/* holds the answers to a whole batch */
 #define ANSWER_S	5		/* for an answer that never comes */
@@ -39,6 +40,7 @@ struct kct_batch {
 	unsigned	 n;		/* messages */
 	size_t		 len, last;	/* bytes in out, offset of the last message */
 	bool		 gets;		/* they are gets: an answer must come */
+	bool		 expects;	/* the job at hand creates expectations */
 	uint32_t	 item[BATCH];	/* which item a message is about */
 	uint16_t	 err[BATCH];	/* and its errno */
 	struct flow	 got[BATCH];	/* answers to gets */
@@ -214,6 +216,7 @@ add_item(struct kct_batch *b, struct kct_job *j, uint32_t i, enum kct_op op)
 	add_message(b, i, len);
 	if (j->labelled == 0 && has_labels(&f))
 		j->labelled = i + 1;
+	b->expects |= op == KCT_CREATE && f.expect;
 }
 
 /* An answer about an expectation does not name the zone that it was asked for in. */
@@ -244,6 +247,18 @@ settle(struct kct_batch *b, struct kct_job *j)
 
 /* --- second thoughts ----------------------------------------------------------- */
 
+/* Is the expectation as it is to be, but for its timeout, which is all that an update changes? */
+static bool
+same_expect(const struct flow_expect *a, const struct flow_expect *b)
+{
+	return ((a->flags ^ b->flags) & ~FLOW_E_USERSPACE) == 0 && a->policy == b->policy &&
+	    a->mask_l4src == b->mask_l4src &&
+	    memcmp(&a->mask_src, &b->mask_src, sizeof(a->mask_src)) == 0 &&
+	    a->nat == b->nat && a->nat_dir == b->nat_dir && a->nat_l4 == b->nat_l4 &&
+	    memcmp(&a->nat_addr, &b->nat_addr, sizeof(a->nat_addr)) == 0 &&
+	    strcmp(a->fn, b->fn) == 0;
+}
+
 /*
  * What to do about an item whose entry, as just read, is *got (NULL: there is
  * none).  Adds a message or sets the final errno.  An entry that had the key
@@ -266,6 +281,11 @@ decide(struct kct_batch *b, struct kct_job *j, uint32_t i, const struct flow *go
 		j->err[i] = ENOENT;
 		return;
 	}
+	if (got != NULL && f.expect && !same_expect(&f.exp, &got->exp)) {
+		/* packets don't depend on these all the time, as they do on flows */
+		add_message(b, i, build(b, KCT_DELETE, j->options, &f, 0));
+		got = NULL;
+	}
 	*update = got != NULL;
 	/* no labels is a value, too, where there are some */
 	if (*update && !f.expect && memcmp(got->rare.labels, f.rare.labels, FLOW_LABEL_BYTES) != 0 &&
@@ -278,7 +298,7 @@ decide(struct kct_batch *b, struct kct_job *j, uint32_t i, const struct flow *go
 
 /*
  * Look at the entries that were in the way of the n items in idx, and do what
- * is right.  At most BATCH items.
+ * is right.  At most REREAD items, each of which takes two messages at most.
  */
 static void
 reconsider(struct kct_batch *b, struct kct_job *j, const uint32_t *idx, unsigned n)
@@ -323,7 +343,7 @@ reconsider(struct kct_batch *b, struct kct_job *j, const uint32_t *idx, unsigned
 static void
 reconsider_all(struct kct_batch *b, struct kct_job *j)
 {
-	uint32_t	 idx[BATCH], i;
+	uint32_t	 idx[REREAD], i;
 	uint16_t	 which = j->op == KCT_CREATE ? EEXIST : EBUSY;
 	unsigned	 n = 0;
 
@@ -333,7 +353,7 @@ reconsider_all(struct kct_batch *b, struct kct_job *j)
 		if (j->err[i] != which)
 			continue;
 		idx[n++] = i;
-		if (n == BATCH) {
+		if (n == REREAD) {
 			reconsider(b, j, idx, n);
 			n = 0;
 		}
@@ -457,6 +477,29 @@ look_at_labels(struct kct_batch *b, struct kct_job *j)
 		j->res.lost_labels += is_labelled(j, i);
 }
 
+/*
+ * A new expectation gets the timeout of its helper's policy; an update sets
+ * the one it is to have.  One that has gone meanwhile was written all the same.
+ */
+static void
+set_timeouts(struct kct_batch *b, struct kct_job *j)
+{
+	uint32_t	 i;
+	struct flow	 f;
+
+	begin(b, false);
+	for (i = 0; i < j->n && !atomic_load(&b->stop); i++) {
+		if (j->err[i] == 0 && !j->was_there[i] && load(j, i, &f) == 0 && f.expect)
+			add_item(b, j, i, KCT_UPDATE);
+		if (b->n == BATCH) {
+			exchange(b, j);
+			begin(b, false);
+		}
+	}
+	exchange(b, j);
+	begin(b, false);
+}
+
 static void
 tally(struct kct_job *j)
 {
@@ -491,6 +534,7 @@ kct_batch_run(struct kct_batch *b, struct kct_job *j)
 {
 	uint32_t	 i;
 
+	b->expects = false;
 	begin(b, j->op == KCT_GET);
 	for (i = 0; i < j->n && !atomic_load(&b->stop); i++) {
 		add_item(b, j, i, j->op);
@@ -505,6 +549,8 @@ kct_batch_run(struct kct_batch *b, struct kct_job *j)
 		reconsider_all(b, j);
 	while (retry_without(b, j));
 	look_at_labels(b, j);
+	if (b->expects)
+		set_timeouts(b, j);
 	tally(j);
 }
 

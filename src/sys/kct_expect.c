@@ -3,10 +3,12 @@
  * ctnetlink: expectations.
  *
  * The kernel does not show the zone of an expectation, but wants to know it.
- * The kernel shows the name of the master's helper, but takes the same
- * attribute for the helper of the flow that is expected, and needs it to know
+ * The kernel shows the name of the master's helper.  Older ones take the same
+ * attribute for the helper of the flow that is expected, and need it to know
  * policies other than the first.  So it is written where that is wanted: for
- * other policies, and for protocols whose expected flows are signalling.
+ * other policies, and for protocols whose expected flows are signalling.  Newer
+ * ones know the policies of the master's helper, and ignore the name: what was
+ * written is expected without a helper then.
  */
 #include <errno.h>
 
