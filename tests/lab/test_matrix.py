@@ -14,7 +14,7 @@ import pytest
 
 from ctnl import (ASSURED, CONFIRMED, DST_NAT, EXPECTED, FIXED_TIMEOUT, HELPER, SEEN_REPLY, SRC_NAT, Kernel, flatten, make_tuple,
                   show_tuple)
-from lab import HERE, SERVER, SERVER6, WAN_VIP, WAN_VIP6, Lab, in_netns
+from lab import HERE, SERVER, SERVER6, WAN_VIP, WAN_VIP6, Lab, in_netns, wait_for
 from packets import (ACK, ESP, FIN, GRE, ICMP, ICMPV6, PSH, RST, SCTP, SYN, TCP, UDP, UDPLITE, Host,
                      Talk, quiet, sctp_chunk, udp)
 from tools import takeover, wait_equal, wait_proof
@@ -711,9 +711,10 @@ def pptp_session(matrix, name, network):
     talk.tcp_open()
     talk.tcp_client(ACK | PSH, pptp_message(1, struct.pack("!HHIIHH", 256, 0, 1, 1, 0, 0) + bytes(128)))
     talk.tcp_server(ACK | PSH, pptp_message(2, struct.pack("!HBBIIHH", 256, 1, 0, 1, 1, 0, 0) + bytes(128)))
-    talk.tcp_client(ACK | PSH, pptp_message(7, struct.pack("!HHIIIIHHHH", 111, 1, 300, 9999, 3, 3, 64, 0, 0, 0) +
-                                            bytes(128)))
-    talk.tcp_server(ACK | PSH, pptp_message(8, struct.pack("!HHBBHIHHI", 222, 111, 1, 0, 0, 9999, 64, 0, 0)))
+    heard = talk.tcp_client(ACK | PSH, pptp_message(7, struct.pack("!HHIIIIHHHH", 111, 1, 300, 9999, 3, 3, 64,
+                                                                   0, 0, 0) + bytes(128)))[3]
+    call = struct.unpack_from("!H", heard, 12)[0]       # what it was translated to
+    talk.tcp_server(ACK | PSH, pptp_message(8, struct.pack("!HHBBHIHHI", 222, call, 1, 0, 0, 9999, 64, 0, 0)))
 
 
 def helper_sessions(matrix):
@@ -735,6 +736,47 @@ def helper_sessions(matrix):
                 irc_session(matrix, name, network)
                 pptp_session(matrix, name, network)
     return wanted
+
+
+def register(matrix, name, family, network):
+    """A telephone registers; from then on calls are expected.  The address that the server knows."""
+    talk = matrix.talk(f"register {name}", UDP, client_address(family, network), target_address(family, None),
+                       5060, 5060)
+    host = talk.src if family == 4 else f"[{talk.src}]"
+
+    def message(first, via, sender, contact, tag):
+        return (f"{first}\r\nVia: {via}\r\nFrom: {sender}\r\nTo: <sip:me@example.org>{tag}\r\n"
+                f"Call-ID: {name}@x\r\nCSeq: 1 REGISTER\r\nContact: {contact}\r\n"
+                "Content-Length: 0\r\n\r\n").encode()
+    asked = message("REGISTER sip:example.org SIP/2.0", f"SIP/2.0/UDP {host}:5060;branch=z9hG4bK1",
+                    f"<sip:me@{host}>;tag=1", f"<sip:me@{host}:5060>;expires=600", "")
+    seen = talk.ask(lambda s, d, a, b: udp(s, d, a, b, asked)).data[8:].decode()
+    heard = {field: re.search(rf"{field}: (.*)\r\n", seen).group(1) for field in ("Via", "From", "Contact")}
+    answer = message("SIP/2.0 200 OK", heard["Via"], heard["From"], heard["Contact"], ";tag=2")
+    talk.answer(lambda s, d, a, b: udp(s, d, a, b, answer))
+    return talk, re.search(r"@\[?([0-9a-f.:]+?)\]?:5060", heard["Contact"]).group(1)
+
+
+def test_registrations(matrix):
+    """Calls come in after the takeover, although no event tells that they are expected."""
+    telephones = [register(matrix, f"v{family} {network}", family, network) for family in (4, 6) for network in (1, 2)]
+    expected = matrix.kernel1.expects()
+    # permanent, active, and for as long as the registration lasts
+    assert len(expected) == len(telephones) and {e["flags"] for e in expected} == {1}
+
+    def replicated():
+        takeover(matrix.fw2, "commit")
+        return not expect_differences((None, expected), (None, matrix.kernel2.expects()))
+    wait_for(replicated, 20, "the registrations to be active on fw2", 0.1)
+    assert all(e["timeout"] > 500 for e in matrix.kernel2.expects())
+    matrix.take_over()
+    matrix.fail_over()
+    for telephone, address in telephones:
+        call = Talk(matrix.server, matrix.client, UDP, peer_of(telephone), address, 5070, 5060)
+        seen = call.ask(lambda s, d, a, b: udp(s, d, a, b, b"OPTIONS sip:me SIP/2.0\r\n\r\n"))
+        assert (seen.dst, seen.b) == (telephone.src, 5060)
+        call.answer(lambda s, d, a, b: udp(s, d, a, b, b"SIP/2.0 200 OK\r\n\r\n"))
+    assert len([f for f in matrix.kernel2.flows() if "master" in f]) == len(telephones)
 
 
 def test_helpers(matrix):
