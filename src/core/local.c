@@ -67,6 +67,8 @@ touch(struct local *l, uint32_t h, uint64_t now_us)
 	m->gen = l->gen;
 	m->flags = (m->flags & LF_KEEP) | LF_TOUCHED;
 	m->touched_s = (uint32_t)(now_us / 1000000);
+	if (l->adopting && now_us >= l->adopt_us && m->touched_s < l->adopt_s)
+		m->touched_s = l->adopt_s;
 }
 
 /* What a dump, a GET or an adoption tells of may be older than its peers' copies: it is told at once. */
@@ -614,9 +616,15 @@ local_aged(struct local *l, const uint8_t *key, size_t klen, uint32_t timeout_s,
 void
 local_adopting(struct local *l, bool on, uint64_t now_us)
 {
+	uint32_t	 s = (uint32_t)(now_us / 1000000);
+
 	l->adopting = on;
 	l->kept_out = false;
-	l->adopt_s = (uint32_t)(now_us / 1000000);
+	/* what an adoption within the same second has touched is not newer than this one */
+	if (on && s <= l->adopt_s)
+		s = l->adopt_s + 1;
+	l->adopt_s = s > l->adopt_s ? s : l->adopt_s;
+	l->adopt_us = now_us;
 	u64set_clear(&l->ended_adopting);
 }
 

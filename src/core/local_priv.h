@@ -105,7 +105,8 @@ struct local {
 	uint64_t			 retry_at_us, retry_us;
 	uint64_t			 lacking_us;	/* since when the next dump is needed, 0: it is not */
 	uint64_t			 dump_us;	/* the same of the one at hand, until all is confirmed */
-	uint32_t			 adopt_s;	/* since when */
+	uint64_t			 adopt_us;	/* since when */
+	uint32_t			 adopt_s;	/* the same, but later than any adoption before */
 
 	struct kjob			*unknown;	/* flows whose delta was not enough */
 	struct deltas			 deltas;
