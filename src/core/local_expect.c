@@ -290,7 +290,7 @@ static void
 on_end(struct local *l, struct flow *f, uint64_t now_us)
 {
 	struct local_key	 k;
-	uint32_t		 i;
+	uint32_t		 i, h;
 
 	forget_orphan(l, f->id);
 	if (find_by_id(l, f)) {
@@ -301,8 +301,11 @@ on_end(struct local *l, struct flow *f, uint64_t now_us)
 	/* not known, but an answer that is under way may show it */
 	for (i = 0; set_zone(l, i, f); i++) {
 		local_make_key(l, f, &k);
-		if (feed_find(l->feed, k.hash, k.key, k.len) == FTAB_NIL)
+		h = feed_find(l->feed, k.hash, k.key, k.len);
+		if (h == FTAB_NIL)
 			local_event_of(l, LOCAL_DESTROY, f, &k, now_us);
+		else if (*feed_id(l->feed, h) == 0)
+			local_check_or_dump(l, h, now_us);	/* adopted, its id was never told */
 	}
 }
 

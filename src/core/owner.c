@@ -674,7 +674,8 @@ disown_some(struct node *n)
 			if (!(ftab_meta(t, n->disown.h)->flags & (RF_OURS | RF_TAKEN)))
 				continue;
 			body = ftab_body(t, n->disown.h, &len);
-			if (find_in(feed_table(n->feed), body, flow_key_len(body, len)) != FTAB_NIL)
+			len = flow_key_len(body, len);
+			if (feed_find(n->feed, ftab_hash(feed_table(n->feed), body, len), body, len) != FTAB_NIL)
 				ftab_meta(t, n->disown.h)->flags &= (uint8_t)~(RF_OURS | RF_TAKEN);
 		}
 		if (n->disown.h != FTAB_NIL)
