@@ -190,7 +190,8 @@ struct node_verified_peer {
 	const char		*name;
 	enum node_compared	 state;
 	const char		*why;		/* not comparable: one reason, static; else NULL */
-	uint64_t		 flows;		/* of it that we hold */
+	uint64_t		 flows;		/* of it that we hold and that were compared */
+	uint64_t		 kept;		/* further ones, from before it restarted or rebooted */
 	struct verify_log	 log;		/* "here" is our copy, "there" the peer */
 };
 

@@ -939,6 +939,7 @@ recv_forget(struct recv *r)
 		mend_stop(r);
 		r->scrub_h = FTAB_NIL;
 	}
+	memset(&r->lag, 0, sizeof(r->lag));
 	r->table_full = r->full_sync = r->sweeping = r->refused = r->equal = false;
 	r->lease_us = r->verified_us = 0;
 	r->doubt = 0;

@@ -41,7 +41,9 @@ peer_done(struct node *n, struct peer *p)
 	if (sess_up(n, p) && (verdict == RECV_VERIFY_SCRUB || verdict == RECV_VERIFY_COMPARE))
 		return false;
 	node_peer(n, p->index, n->now_us, &info);
-	v->flows = info.flows;
+	v->kept = recv_state(p->recv) == RECV_COMPARING && info.flows > recv_digest(p->recv).flows ?
+	    info.flows - recv_digest(p->recv).flows : 0;
+	v->flows = info.flows - v->kept;
 	v->why = NULL;
 	v->state = NODE_COMPARED_EQUAL;
 	if (sess_up(n, p) && verdict == RECV_VERIFY_DIFFERENT) {

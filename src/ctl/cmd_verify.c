@@ -97,10 +97,14 @@ print_part(const char *name, const char *whom, const char *there, const json_t *
 {
 	const char	*state = text_str(j, "state", "-");
 	char		 n[TEXT_MAX], a[TEXT_MAX], b[TEXT_MAX], c[TEXT_MAX];
+	char		 kept[TEXT_MAX + 64] = "";
 
+	if (text_num(j, "kept", 0) > 0)
+		snprintf(kept, sizeof(kept), " (%s more are kept from before it restarted)",
+		    text_member(j, "kept", a));
 	printf("%s: %s flows, ", name, text_member(j, "flows", n));
 	if (strcmp(state, "equal") == 0)
-		printf("equal to %s\n", whom);
+		printf("equal to %s%s\n", whom, kept);
 	else if (strcmp(state, "different") == 0)
 		printf("DIFFERENT from %s: %s missing here, %s missing %s, %s changed\n", whom,
 		    text_member(j, "missing_here", a), text_member(j, "missing_there", b), there,

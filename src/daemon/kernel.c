@@ -51,9 +51,10 @@ on_events(void *ctx, const struct kct_event *ev, size_t n)
 static void
 on_overrun(void *ctx)
 {
-	struct daemon	*d = ctx;
+	static struct log_limit	 limit = LOG_LIMIT_INIT;
+	struct daemon		*d = ctx;
 
-	log_msg(LOG_WARNING, "the kernel dropped conntrack events (socket buffer full): reading its "
+	log_limited(&limit, LOG_WARNING, "the kernel dropped conntrack events (socket buffer full): reading its "
 	    "table again; raise kernel.event_buffer if this happens often");
 	node_overrun(d->node, kct_event_since_ns(d->reader) / 1000, now_us(d));
 }

@@ -477,6 +477,7 @@ state_verified(struct daemon *d)
 		p = verified_json(states[v->peers[i].state], v->peers[i].why, v->peers[i].flows,
 		    &v->peers[i].log);
 		set(p, "node", json_string(v->peers[i].name));
+		set(p, "kept", num(v->peers[i].kept));
 		json_array_append_new(a, p);
 		ok &= v->peers[i].state == NODE_COMPARED_EQUAL;
 	}

@@ -733,14 +733,41 @@ parse_root(struct parse *p)
 	return 0;
 }
 
+#define CONF_SETTING_MAX	64
+
+/* The setting that begins on that line; false if none does. */
+static bool
+name_at(const char *text, int line, char name[CONF_SETTING_MAX])
+{
+	size_t	 n;
+
+	while (--line > 0 && (text = strchr(text, '\n')) != NULL)
+		text++;
+	if (text == NULL)
+		return false;
+	text += strspn(text, " \t");
+	n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-");
+	if (n == 0 || n >= CONF_SETTING_MAX)
+		return false;
+	memcpy(name, text, n);
+	name[n] = '\0';
+	return true;
+}
+
 /* What libconfig calls a fault of the syntax, with the place it stands at. */
 static int
 fail_syntax(struct parse *p)
 {
 	const char	*file, *text = config_error_text(&p->cfg);
+	char		 name[CONF_SETTING_MAX];
 	unsigned	 line;
 
 	file = conf_text_origin(p->text, (unsigned)config_error_line(&p->cfg), &line);
+	if (text != NULL && strcmp(text, "duplicate setting name") == 0 &&
+	    name_at(conf_text_str(p->text), config_error_line(&p->cfg), name)) {
+		snprintf(p->err, p->errlen, "%s:%u: %s is set twice", file, line, name);
+		return -EINVAL;
+	}
 	if (text != NULL && strcmp(text, "memory exhausted") == 0)
 		text = "nested too deeply";
 	snprintf(p->err, p->errlen, "%s:%u: %s%s", file, line,
