@@ -5,6 +5,9 @@ ctlab-older knows no attribute of a flow that came after the first version, and
 no expectations.
 """
 
+from socket import IPPROTO_TCP as TCP
+
+from ctnl import Kernel, make_tuple
 from lab import CLIENT, SERVER, wait_for
 from tools import count
 
@@ -52,3 +55,25 @@ def test_a_newer_standby_of_an_older_node(lab):
     fw1.stop_ctsyncd()
     fw2.ctsync("takeover")
     assert count(fw2, "kernel", "-p", "sctp") == 10
+
+
+def test_an_older_standby_refuses_what_it_must_understand(lab):
+    """Expectations: it says so and is not ready; what it can read it holds."""
+    fw1, fw2 = start(lab, "ctsyncd", OLDER)
+    inside, outside = "100.64.0.1", "198.18.0.1"
+    with Kernel(fw1.ns) as kernel:
+        kernel.create({"orig": make_tuple(inside, outside, TCP, 1025, 21),
+                       "reply": make_tuple(outside, inside, TCP, 21, 1025), "status": 0xe,
+                       "timeout": 300, "help": {"name": "ftp"},
+                       "protoinfo": {"tcp": {"state": 3}}})
+        wait_for(lambda: count(fw2, "remote", "-p", "tcp") == 1 and fw2.ready(), 20,
+                 "the older standby to hold the master, whose helper it does not know")
+        expect = {"tuple": make_tuple(outside, inside, TCP, 0, 2000),
+                  "mask": make_tuple("255.255.255.255", "255.255.255.255", TCP, 0, 65535),
+                  "master": make_tuple(inside, outside, TCP, 1025, 21), "timeout": 300}
+        kernel.create_expect(expect)
+        wait_for(lambda: count(fw1, "local", "expect") == 1, 10, "the daemon to know the expectation")
+        wait_for(lambda: "newer version" in fw2.ctsync("ready", check=False).stdout, 20,
+                 "the older standby to say that it cannot read everything")
+        assert count(fw2, "remote", "-p", "tcp") == 1
+        assert "only a newer version understands" in fw2.log_tail(200)
