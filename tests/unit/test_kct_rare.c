@@ -155,6 +155,14 @@ header(const uint8_t *msg)
 
 /* --- what a builder wrote ------------------------------------------------------- */
 
+/* Of a connection without an answer the kernel is told that both directions scale. */
+static void
+scales_both_ways(struct flow *f)
+{
+	if (f->proto == IPPROTO_TCP && f->tcp_state == FLOW_TCP_SYN_SENT)
+		f->tcp_flags[1] |= f->tcp_flags[0] & FLOW_TF_WINDOW_SCALE;
+}
+
 /* Labels are written with all their bits, or not at all. */
 static void
 all_labels(const uint8_t *msg, size_t len)
@@ -186,6 +194,9 @@ START_TEST(create_parses_back)
 		ck_assert_uint_eq(len % 4, 0);
 		ck_assert_int_eq(parse(buf, len, &g, &type), 0);
 		ck_assert_int_eq(type, KCT_MSG_NEW);
+		scales_both_ways(&f);
+		if (f.proto == IPPROTO_GRE)
+			f.status |= FLOW_S_FIXED_TIMEOUT;
 		fg_same(&f, &g);
 		all_labels(buf, len);
 	}
@@ -218,6 +229,12 @@ START_TEST(update_parses_back)
 		memset(&f.master, 0, sizeof(f.master));
 		memset(&f.reply, 0, sizeof(f.reply));
 		f.master_proto = 0;
+		scales_both_ways(&f);
+		/* that of GRE is fixed from its birth */
+		if (f.proto == IPPROTO_GRE) {
+			f.has &= ~(uint32_t)FLOW_HAS_TIMEOUT;
+			f.timeout_s = 0;
+		}
 		fg_same(&f, &g);
 	}
 }
