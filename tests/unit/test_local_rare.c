@@ -180,6 +180,17 @@ flow_entry(unsigned k, uint8_t proto)
 	return f;
 }
 
+/* One whose helper may expect others. */
+static struct flow *
+master_entry(unsigned k)
+{
+	struct flow	*f = flow_entry(k, IPPROTO_UDP);
+
+	strcpy(f->helper, "sip");
+	f->has |= FLOW_HAS_HELPER;
+	return f;
+}
+
 static struct flow *
 expect_entry(unsigned k)
 {
@@ -217,7 +228,7 @@ static void
 birth(unsigned k)
 {
 	if (k < EXPECTS)
-		(void)flow_entry(k, IPPROTO_UDP);
+		(void)master_entry(k);
 	else
 		(void)expect_entry(k);
 	event(LOCAL_NEW, k);
@@ -325,6 +336,19 @@ dump(void)
 	ck_assert(!local_resyncing(l));
 }
 
+/* An audit has been begun, and is the only one: it ends with nothing left to do. */
+static void
+audited(unsigned n)
+{
+	ck_assert_uint_eq(dumps, n);
+	ck_assert(local_resyncing(l) && !local_dump_fast(l));
+	show_all();
+	local_dump_end(l, 0, now);
+	settle();
+	ck_assert_uint_eq(dumps, n);
+	ck_assert(!local_resyncing(l));
+}
+
 /* --- the table ------------------------------------------------------------------------ */
 
 /* What the table has under the key of entry k; false if nothing. */
@@ -385,16 +409,126 @@ START_TEST(an_expectation_goes_with_its_master)
 	birth(EXPECTS + 1);
 	ck_assert(has(1) && has(EXPECTS + 1));
 	check_equal();
-	/* that of another one, which the table lacks, is left out */
-	(void)flow_entry(2, IPPROTO_UDP);
+	/* that of another one, which the table lacks, waits for it, and is left out then */
+	(void)master_entry(2);
 	birth(EXPECTS + 2);
 	ck_assert(!has(EXPECTS + 2));
+	now += SECOND - 1;
+	run();
+	ck_assert_uint_eq(local_stats(l)->filtered, 0);
+	now++;
+	run();
 	ck_assert_uint_eq(local_stats(l)->filtered, 1);
+	event(LOCAL_NEW, 2);
 	settle();
 	ck_assert_uint_eq(dumps, 0);
-	ck_assert(!has(EXPECTS + 2));
+	ck_assert(has(2) && !has(EXPECTS + 2));
 	event(LOCAL_DESTROY, EXPECTS + 1);
 	ck_assert(!has(EXPECTS + 1) && has(1));
+	ck_assert_uint_eq(local_stats(l)->filtered, 1);
+}
+END_TEST
+
+/* The kernel tells of it first: it is asked for as soon as the master is there. */
+START_TEST(an_expectation_comes_before_its_master)
+{
+	(void)master_entry(1);
+	(void)master_entry(2);
+	birth(EXPECTS + 1);
+	birth(EXPECTS + 2);
+	ck_assert(!has(EXPECTS + 1));
+	if (_i == 1)
+		event(LOCAL_DESTROY, EXPECTS + 1);	/* it does not wait any more */
+	else if (_i == 2)
+		kern[EXPECTS + 1].there = false;	/* nor is it there, but its end is lost */
+	now += SECOND / 2;
+	run();
+	ck_assert_uint_eq(njobs, 0);
+	event(LOCAL_NEW, 1);
+	run();
+	ck_assert_uint_eq(njobs, _i != 1);
+	settle();
+	ck_assert(has(EXPECTS + 1) == (_i == 0));
+	ck_assert_uint_eq(local_stats(l)->filtered, 0);
+	/* the other one still waits */
+	event(LOCAL_NEW, 2);
+	settle();
+	check_equal();
+	/* they have nothing that a dump would have to show */
+	ck_assert_uint_eq(dumps, 0);
+	now += SECOND;
+	run();
+	ck_assert_uint_eq(local_stats(l)->filtered, 0);
+}
+END_TEST
+
+/* The kernel does not tell its zone, which is that of its master. */
+START_TEST(masters_are_found_in_zones)
+{
+	struct flow	*f, told;
+
+	birth(2);
+	f = master_entry(1);
+	f->zone = 5;
+	f->zone_dir = FLOW_ZONE_BOTH;
+	event(LOCAL_NEW, 1);
+	f = expect_entry(EXPECTS + 1);
+	told = *f;
+	f->zone = 5;
+	f->zone_dir = FLOW_ZONE_BOTH;
+	tell(LOCAL_NEW, &told);
+	check_equal();
+	ck_assert(has(EXPECTS + 1));
+	tell(LOCAL_DESTROY, &told);
+	kern[EXPECTS + 1].there = false;
+	check_equal();
+	/* the same master in another zone: the kernel is asked in which one it is */
+	f = master_entry(3);
+	f->orig = kern[1].f.orig;
+	f->reply = kern[1].f.reply;
+	event(LOCAL_NEW, 3);
+	kern[EXPECTS + 1].there = true;
+	told.id = kern[EXPECTS + 1].f.id = ++ids;
+	tell(LOCAL_NEW, &told);
+	ck_assert(!has(EXPECTS + 1));
+	settle();
+	check_equal();
+	tell(LOCAL_DESTROY, &told);
+	kern[EXPECTS + 1].there = false;
+	check_equal();
+	ck_assert_uint_eq(dumps, 0);
+}
+END_TEST
+
+/* No event tells that it has become active. */
+START_TEST(an_expectation_becomes_active)
+{
+	struct flow	*f;
+	unsigned	 i;
+
+	birth(1);
+	f = expect_entry(EXPECTS + 1);
+	f->exp.flags = FLOW_E_INACTIVE;
+	event(LOCAL_NEW, EXPECTS + 1);
+	run();
+	ck_assert_uint_eq(njobs, 0);
+	for (i = 0; i < 3; i++) {
+		now += SECOND;
+		run();
+		ck_assert_uint_eq(njobs, 1);
+		settle();
+		check_equal();
+	}
+	f->exp.flags = 0;
+	now += SECOND;
+	settle();
+	check_equal();
+	for (i = 0; i < 200; i++) {
+		now += SECOND;
+		run();
+		ck_assert_uint_eq(njobs, 0);
+	}
+	ck_assert_uint_eq(dumps, 0);
 }
 END_TEST
 
@@ -403,7 +537,7 @@ START_TEST(a_master_that_is_kept_out)
 {
 	unsigned	 i;
 
-	flow_entry(1, IPPROTO_UDP)->mark = KEPT_OUT;
+	master_entry(1)->mark = KEPT_OUT;
 	event(LOCAL_NEW, 1);
 	birth(EXPECTS + 1);
 	ck_assert(!has(1) && !has(EXPECTS + 1));
@@ -411,14 +545,17 @@ START_TEST(a_master_that_is_kept_out)
 		dump();
 		ck_assert(!has(EXPECTS + 1));
 	}
-	/* and it goes when its master is kept out later */
+	/* and it goes when its master is kept out later: an audit finds it */
 	birth(2);
 	birth(EXPECTS + 2);
 	ck_assert(has(2) && has(EXPECTS + 2));
+	run();
+	ck_assert_uint_eq(dumps, 3);
 	kern[2].f.mark = KEPT_OUT;
 	event(LOCAL_UPDATE, 2);
 	ck_assert(!has(2));
-	dump();
+	run();
+	audited(4);
 	ck_assert(!has(EXPECTS + 2));
 }
 END_TEST
@@ -485,10 +622,48 @@ START_TEST(the_end_of_another_expectation)
 	ck_assert_uint_eq(local_stats(l)->reborn, 1);
 	tell(LOCAL_DESTROY, &first);
 	ck_assert(has(EXPECTS + 1));
-	ck_assert_uint_eq(local_stats(l)->stale_destroys, 1);
+	run();
+	ck_assert_uint_eq(njobs, 0);
+	check_equal();
+	/* its own is believed when the kernel says so */
 	event(LOCAL_DESTROY, EXPECTS + 1);
 	settle();
 	ck_assert(!has(EXPECTS + 1));
+	ck_assert_uint_eq(local_stats(l)->stale_destroys, 0);
+}
+END_TEST
+
+/*
+ * Another one had the tuple for a moment, and only its end was told: neither an
+ * answer nor a dump, read before, brings it back.
+ */
+START_TEST(news_of_another_expectation)
+{
+	struct kjob	*j = NULL;
+	struct flow	 f;
+
+	birth(1);
+	birth(EXPECTS + 1);
+	dump();
+	(void)expect_entry(EXPECTS + 1);	/* the end of the first one is lost, and this */
+	local_resync(l);
+	run();
+	whole(EXPECTS + 1, &f);
+	if (_i == 0) {
+		local_dump_end(l, 0, now);	/* does not show it */
+		run();
+		j = work();			/* finds the second one */
+	}
+	event(LOCAL_DESTROY, EXPECTS + 1);
+	if (_i == 0) {
+		local_got(l, j, now);
+	} else {
+		local_dump_entry(l, &f, now);
+		local_dump_end(l, 0, now);
+	}
+	settle();
+	ck_assert(!has(EXPECTS + 1));
+	ck_assert_uint_eq(local_unknown_us(l), 0);
 }
 END_TEST
 
@@ -533,14 +708,14 @@ START_TEST(an_end_is_not_held_back)
 }
 END_TEST
 
-/* The kernel is asked about the master: its expectation is asked for, too. */
+/* The kernel is asked about the master: its expectation is asked for, too, or an audit shows it. */
 START_TEST(a_master_that_is_asked_for)
 {
-	struct flow	*f = flow_entry(1, IPPROTO_UDP), delta;
+	struct flow	*f = master_entry(1), delta;
 
 	delta = *f;
-	delta.has &= ~(uint32_t)FLOW_HAS_STATUS;
-	tell(LOCAL_UPDATE, &delta);
+	delta.has &= ~(uint32_t)FLOW_HAS_HELPER;
+	tell(LOCAL_UPDATE, &delta);	/* which may lack anything */
 	ck_assert(!has(1));
 	if (_i == 1)
 		run();			/* under way, and not only to be asked */
@@ -558,15 +733,19 @@ START_TEST(a_master_that_is_asked_for)
 	}
 	ck_assert(!has(EXPECTS + 1));
 	settle();
+	ck_assert(has(1));
+	if (_i < 2)
+		check_equal();
+	/* what else it expects, an audit finds */
+	expect_entry(EXPECTS + 2)->master = f->orig;
+	audited(_i == 2 ? 2 : 1);
 	check_equal();
-	ck_assert(has(1) && has(EXPECTS + 1));
-	ck_assert_uint_eq(dumps, _i == 2);
 }
 END_TEST
 
 /*
  * A dump while something is asked for, with expectations of flows that are
- * kept out: they are asked for once, and there is no other dump.
+ * kept out: they are not asked for, and there is no other dump.
  */
 START_TEST(questions_come_to_an_end)
 {
@@ -574,7 +753,7 @@ START_TEST(questions_come_to_an_end)
 	unsigned	 k;
 
 	for (k = 1; k < 4; k++) {
-		flow_entry(k, IPPROTO_UDP)->mark = KEPT_OUT;
+		master_entry(k)->mark = KEPT_OUT;
 		(void)expect_entry(EXPECTS + k);
 	}
 	f = flow_entry(5, IPPROTO_UDP);
@@ -586,6 +765,8 @@ START_TEST(questions_come_to_an_end)
 	event(LOCAL_NEW, EXPECTS + 2);
 	show_all();
 	local_dump_end(l, 0, now);
+	settle();
+	now += SECOND;
 	settle();
 	ck_assert_uint_eq(dumps, 1);
 	ck_assert(!local_resyncing(l));
@@ -611,22 +792,37 @@ adopt(const struct flow *f)
 START_TEST(expectations_of_an_adopted_flow)
 {
 	local_adopting(l, true, now);
-	ck_assert_int_eq(adopt(flow_entry(2, IPPROTO_UDP)), 1);
+	ck_assert_int_eq(adopt(master_entry(2)), 1);
 	ck_assert_int_eq(adopt(expect_entry(EXPECTS + 2)), 1);
 	ck_assert(has(EXPECTS + 2));
 	/* written, but the kernel's answer is not read yet */
-	(void)flow_entry(1, IPPROTO_UDP);
+	(void)master_entry(1);
 	birth(EXPECTS + 1);
 	ck_assert(!has(EXPECTS + 1));
 	ck_assert_int_eq(adopt(&kern[1].f), 1);
 	settle();
 	ck_assert(has(1) && has(EXPECTS + 1));
 	/* without its master it is none of ours */
-	(void)flow_entry(3, IPPROTO_UDP);
+	(void)master_entry(3);
 	ck_assert_int_eq(adopt(expect_entry(EXPECTS + 3)), 0);
 	ck_assert(!has(EXPECTS + 3));
 	ck_assert(!local_kept_out(l));
 	local_adopting(l, false, now);
+	ck_assert_uint_eq(dumps, 0);
+}
+END_TEST
+
+/* What was expected comes before a dump has shown the id of what we wrote. */
+START_TEST(the_end_of_an_adopted_expectation)
+{
+	local_adopting(l, true, now);
+	ck_assert_int_eq(adopt(master_entry(1)), 1);
+	ck_assert_int_eq(adopt(expect_entry(EXPECTS + 1)), 1);
+	local_adopting(l, false, now);
+	ck_assert(has(EXPECTS + 1));
+	event(LOCAL_DESTROY, EXPECTS + 1);
+	settle();
+	ck_assert(!has(EXPECTS + 1) && has(1));
 	ck_assert_uint_eq(dumps, 0);
 }
 END_TEST
@@ -789,15 +985,20 @@ main(void)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, an_expectation_goes_with_its_master);
+	tcase_add_loop_test(tc, an_expectation_comes_before_its_master, 0, 3);
+	tcase_add_test(tc, masters_are_found_in_zones);
+	tcase_add_test(tc, an_expectation_becomes_active);
 	tcase_add_test(tc, a_master_that_is_kept_out);
 	tcase_add_test(tc, a_dump_shows_expectations);
 	tcase_add_test(tc, a_dump_lacks_an_expectation);
 	tcase_add_test(tc, the_end_of_another_expectation);
+	tcase_add_loop_test(tc, news_of_another_expectation, 0, 2);
 	tcase_add_test(tc, what_was_expected_comes);
 	tcase_add_test(tc, an_end_is_not_held_back);
 	tcase_add_loop_test(tc, a_master_that_is_asked_for, 0, 3);
 	tcase_add_test(tc, questions_come_to_an_end);
 	tcase_add_test(tc, expectations_of_an_adopted_flow);
+	tcase_add_test(tc, the_end_of_an_adopted_expectation);
 	tcase_add_loop_test(tc, another_translation, 0, 3);
 	tcase_add_test(tc, another_translation_after_the_end);
 	tcase_add_test(tc, sctp_without_its_state);
