@@ -110,9 +110,8 @@ remember_in(struct local *l, struct u64set *s, uint64_t v)
 		l->wanted = true;
 }
 
-/* Remember ends while older news of the flow may still be on its way. */
-static void
-remember_end(struct local *l, const struct local_key *k)
+void
+local_remember_end(struct local *l, const struct local_key *k)
 {
 	uint64_t	 v;
 
@@ -224,7 +223,7 @@ static void
 left_out(struct local *l, const struct local_key *k, const struct flow *f)
 {
 	l->stats.filtered++;
-	remember_end(l, k);
+	local_remember_end(l, k);
 	l->kept_out |= !f->expect;
 }
 
@@ -242,7 +241,7 @@ local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow 
 	if (!local_passes(l, f)) {
 		left_out(l, k, f);
 		/* what its helper expects goes, too */
-		l->audit |= h != FTAB_NIL && f->helper[0] != '\0';
+		l->audit |= h != FTAB_NIL && f->helper[0] != '\0' && !f->expect;
 		if (h != FTAB_NIL)
 			local_remove(l, h, now_us);
 		return;
@@ -387,7 +386,7 @@ on_destroy(struct local *l, uint32_t h, const struct local_key *k, const struct 
 {
 	uint32_t	 id;
 
-	remember_end(l, k);
+	local_remember_end(l, k);
 	if (h == FTAB_NIL) {
 		local_delta_drop(l, k);
 		return;
@@ -642,7 +641,7 @@ local_removed(struct local *l, const uint8_t *key, size_t klen, uint64_t since_u
 
 	k.len = (uint8_t)klen;
 	memcpy(k.key, key, klen);
-	remember_end(l, &k);	/* nor does a takeover bring it back */
+	local_remember_end(l, &k);	/* nor does a takeover bring it back */
 	if (h == FTAB_NIL)
 		return;
 	/* A flow that was born since then under that key has said so by an event. */

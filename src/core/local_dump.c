@@ -495,7 +495,8 @@ got_unknown(struct local *l, const struct local_key *k, const struct flow *f, ui
 	if (local_ended_asking(l, k) || !same)
 		local_ask_unknown(l, k, now_us);
 	else if ((h = local_store_new(l, k, &nf, now_us)) != FTAB_NIL) {
-		l->audit |= nf.helper[0] != '\0';	/* what it expects was left out until now */
+		/* what it expects was left out until now */
+		l->audit |= nf.helper[0] != '\0' && !nf.expect;
 		if (asked_before_dump(l, LOCAL_TAG_UNKNOWN)) {
 			local_meta(l, h)->flags = 0;
 			local_meta(l, h)->gen = (uint8_t)(l->gen - 1);

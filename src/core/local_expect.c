@@ -298,14 +298,20 @@ on_end(struct local *l, struct flow *f, uint64_t now_us)
 		local_event_of(l, LOCAL_DESTROY, f, &k, now_us);
 		return;
 	}
-	/* not known, but an answer that is under way may show it */
+	/*
+	 * Not known, but an answer or a dump that is under way may show it.  And
+	 * what a takeover wrote has no id yet: it may be that one.
+	 */
 	for (i = 0; set_zone(l, i, f); i++) {
 		local_make_key(l, f, &k);
 		h = feed_find(l->feed, k.hash, k.key, k.len);
-		if (h == FTAB_NIL)
+		if (h == FTAB_NIL) {
 			local_event_of(l, LOCAL_DESTROY, f, &k, now_us);
-		else if (*feed_id(l->feed, h) == 0)
-			local_check_or_dump(l, h, now_us);	/* adopted, its id was never told */
+			continue;
+		}
+		local_remember_end(l, &k);
+		if (*feed_id(l->feed, h) == 0 || (local_meta(l, h)->flags & LF_ASKED))
+			local_check_or_dump(l, h, now_us);
 	}
 }
 

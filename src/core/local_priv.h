@@ -142,6 +142,8 @@ void	 local_note_reply(struct local *l, const struct flow *cur, const struct flo
 /* A flow that the table lacks, as the kernel shows it; its handle or FTAB_NIL. */
 uint32_t local_store_new(struct local *l, const struct local_key *k, const struct flow *f,
 	    uint64_t now_us);
+/* Remember an end while older news of the flow may still be on its way. */
+void	 local_remember_end(struct local *l, const struct local_key *k);
 /* Has such a flow ended so lately that what a dump shows may be older?  Or an answer? */
 bool	 local_ended_dumping(const struct local *l, const struct local_key *k);
 bool	 local_ended_asking(const struct local *l, const struct local_key *k);
