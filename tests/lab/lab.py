@@ -288,7 +288,7 @@ class Firewall(Node):
     # -- ctsyncd ----------------------------------------------------------
 
     def write_config(self, inject="commit", transport="udp", ipv6=False, extra="", key_file=None,
-                     links=None):
+                     links=None, boot_wait_s=30):
         """Write the configuration of ctsyncd and return its path.
 
         `links` replaces the one link between the firewalls, `extra` is appended, both as they are.
@@ -309,7 +309,7 @@ links = (
   {links}
 );
 control = {{ socket = "{self.socket}"; }};
-takeover = {{ inject = "{inject}"; }};
+takeover = {{ inject = "{inject}"; boot_wait_s = {boot_wait_s}; }};
 {extra}
 """)
         return self.config

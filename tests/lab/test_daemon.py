@@ -174,9 +174,13 @@ def test_flush(pair):
     assert len(kernel_table(fw2)) == 3000
 
 
-def test_forget(pair):
+def test_forget(lab):
     """Refused while the peer is there; then it is as if it had never been, and comes back as a new one."""
-    fw1, fw2 = pair
+    fw1, fw2 = lab.fw1, lab.fw2
+    for fw in (fw1, fw2):
+        fw.start_ctsyncd(boot_wait_s=2)
+    fw1.ctsync("takeover")
+    fw2.wait_ready()
     ctgen(fw1, "create", "-n", 3000)
     wait_holds(fw2, 3000)
     done = fw2.ctsync("forget", "fw1", check=False)
