@@ -247,11 +247,19 @@ settle(struct kct_batch *b, struct kct_job *j)
 
 /* --- second thoughts ----------------------------------------------------------- */
 
-/* Is the expectation as it is to be, but for its timeout, which is all that an update changes? */
+/*
+ * Is the expectation as it is to be, but for its timeout, which is all that an
+ * update changes?  One that has become active stays so: no event tells of that,
+ * and a replica may be older.
+ */
 static bool
 same_expect(const struct flow_expect *a, const struct flow_expect *b)
 {
-	return ((a->flags ^ b->flags) & ~FLOW_E_USERSPACE) == 0 && a->policy == b->policy &&
+	unsigned	 flags = a->flags ^ b->flags;
+
+	if (!(b->flags & FLOW_E_INACTIVE))
+		flags &= ~FLOW_E_INACTIVE;
+	return (flags & ~FLOW_E_USERSPACE) == 0 && a->policy == b->policy &&
 	    a->mask_l4src == b->mask_l4src &&
 	    memcmp(&a->mask_src, &b->mask_src, sizeof(a->mask_src)) == 0 &&
 	    a->nat == b->nat && a->nat_dir == b->nat_dir && a->nat_l4 == b->nat_l4 &&
@@ -285,6 +293,12 @@ decide(struct kct_batch *b, struct kct_job *j, uint32_t i, const struct flow *go
 		/* packets don't depend on these all the time, as they do on flows */
 		add_message(b, i, build(b, KCT_DELETE, j->options, &f, 0));
 		got = NULL;
+	}
+	if (got != NULL && f.expect && j->op == KCT_CREATE && got->timeout_s >= f.timeout_s) {
+		j->err[i] = 0;
+		j->was_there[i] = true;
+		j->res.updated++;
+		return;
 	}
 	*update = got != NULL;
 	/* no labels is a value, too, where there are some */
