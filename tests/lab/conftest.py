@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import Lab, LabError, remove_stale
+from lab import HERE, Lab, LabError, remove_stale
+from matrix import Matrix
 
 LONGEST_TEST_S = 180
 
@@ -78,6 +79,17 @@ def lab(bin_dir):
     """The topology, no daemon running."""
     with Lab(bin_dir, conntrack_max=262144) as topology:
         yield topology
+
+
+@pytest.fixture
+def matrix(bin_dir, request):
+    """fw1 is active and fw2 ready, with the ruleset matrix.nft: see matrix.py."""
+    with Lab(bin_dir, ruleset=HERE / "matrix.nft") as topology:
+        request.node.funcargs["lab"] = topology     # so that its logs are shown
+        made = Matrix(topology)
+        made.start()
+        yield made
+        made.close()
 
 
 @pytest.fixture

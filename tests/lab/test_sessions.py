@@ -9,10 +9,10 @@ import threading
 
 import pytest
 
-from ctnl import EXPECTED, SRC_NAT, Kernel, flatten
-from lab import (CLIENT, HERE, LAN_VIP, SERVER, SERVER6, WAN_VIP, WAN_VIP6, Lab, LabError, Node, Traffic,
-                 in_netns, passed, wait_for)
-from tools import BE_LIBERAL, liberal, takeover, wait_equal, wait_proof
+from ctnl import EXPECTED, Kernel, flatten
+from lab import (CLIENT, HERE, LAN_VIP, SERVER, SERVER6, WAN_VIP, WAN_VIP6, Lab, Node, Traffic, in_netns,
+                 passed, wait_for)
+from tools import liberal, takeover, wait_equal, wait_proof
 
 TIMEOUT_S = 20
 INSIDE, INSIDE6 = "10.1.0.100", "fd00:1::100"      # their names are longer than what they are translated to

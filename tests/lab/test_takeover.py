@@ -114,7 +114,7 @@ def test_two_at_once(pair):
 def test_alone(lab):
     """Without a peer: at once, and it says what it is based on."""
     fw1 = lab.fw1
-    configure(fw1, takeover_keys="boot_wait_s = 1;")
+    configure(fw1, boot_wait_s=1)
     fw1.start_ctsyncd()
     assert fw1.status()["role"] == "standby"
     wait_for(fw1.ready, 10, "fw1 to be ready without a peer")
@@ -126,7 +126,7 @@ def test_alone(lab):
 
 
 def test_not_ready_before_boot_wait(lab):
-    configure(lab.fw1, takeover_keys="boot_wait_s = 3600;")
+    configure(lab.fw1, boot_wait_s=3600)
     lab.fw1.start_ctsyncd()
     done = lab.fw1.ctsync("ready", check=False)
     assert done.returncode == 1 and done.stdout.startswith("not ready: ")
