@@ -453,7 +453,13 @@ START_TEST(expectations_are_changed_and_deleted)
 	must(writer, KCT_CREATE, &e);
 	ck_assert_uint_eq(out.res.updated, 1);
 	g = get_one(&e);
-	ck_assert_uint_le(g.timeout_s, 100);
+	ck_assert_uint_gt(g.timeout_s, 100);	/* one that lives longer is newer */
+	e.timeout_s = 1000;
+	must(writer, KCT_CREATE, &e);
+	ck_assert_uint_eq(out.res.updated, 1);
+	g = get_one(&e);
+	ck_assert_uint_gt(g.timeout_s, 600);
+	ck_assert_uint_le(g.timeout_s, 1000);
 	must(writer, KCT_DELETE, &e);
 	run_job(writer, KCT_GET, &e, 1);
 	ck_assert_uint_eq(out.err[0], ENOENT);
