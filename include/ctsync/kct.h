@@ -238,6 +238,7 @@ struct kct_writer_stats {
 	uint64_t	 jobs;
 	uint64_t	 batches;	/* sent to the kernel */
 	uint64_t	 items[KCT_OPS];
+	uint64_t	 lost_master, lost_helper, lost_labels;	/* see kct_result */
 	uint64_t	 busy_ns;
 };
 

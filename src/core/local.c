@@ -434,12 +434,26 @@ reborn(struct local *l, uint32_t h, const struct local_key *k, const struct flow
 	local_store(l, h, k, &nf, now_us);
 }
 
+/*
+ * Nothing in the event says why it came.  When the last label is taken away
+ * the kernel shows none, as in an event that has nothing to do with labels.
+ */
+static bool
+may_have_lost_labels(const struct flow *cur, const struct flow *f)
+{
+	static const uint8_t	 none[FLOW_LABEL_BYTES];
+
+	return !cur->expect && memcmp(cur->rare.labels, none, sizeof(none)) != 0 &&
+	    !(f->has & (FLOW_HAS_RARE | FLOW_HAS_TCP_STATE)) && f->status == cur->status &&
+	    (!(f->has & FLOW_HAS_MARK) || f->mark == cur->mark);
+}
+
 static void
 on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_key *k,
     const struct flow *f, uint64_t now_us)
 {
 	struct flow	 cur;
-	bool		 other;
+	bool		 other, lost;
 
 	if (!local_load(l, h, &cur)) {
 		local_ask_unknown(l, k, now_us);
@@ -454,8 +468,12 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	if (other && (f->has & FLOW_HAS_ID) && local_check(l, h, now_us))
 		return;
 	local_note_reply(l, &cur, f);
+	lost = ev == LOCAL_UPDATE && may_have_lost_labels(&cur, f);
 	flow_merge(&cur, f);
 	local_store(l, h, k, &cur, now_us);
+	h = lost ? feed_find(l->feed, k->hash, k->key, k->len) : FTAB_NIL;
+	if (h != FTAB_NIL)
+		local_check_or_dump(l, h, now_us);
 }
 
 void

@@ -28,7 +28,7 @@
 #define LOOK_ENTRIES	16384u		/* of a remote table in one call */
 #define TAG_MEND	1u		/* of a job: it mends what an earlier one wrote */
 
-#define GRE_LIFE_S	3600u
+#define GRE_LIFE_S	432000u		/* as an established TCP connection */
 
 /* Seconds after a takeover at which the kernel is looked at for relearned windows. */
 static const unsigned	looks_s[] = { 1, 3, 10, 30 };
@@ -466,6 +466,11 @@ finish(struct node *n)
 	    (unsigned long long)((k->ended_us - k->started_us) / 1000), (unsigned long long)k->flows,
 	    (unsigned long long)k->created, (unsigned long long)k->updated,
 	    (unsigned long long)k->ours, (unsigned long long)k->ended, (unsigned long long)k->failed);
+	if (k->lost_master + k->lost_helper + k->lost_labels > 0)
+		log_msg(LOG_WARNING, "this kernel did not take all of it: %llu without their master, %llu "
+		    "without their helper, %llu without their labels; is the ruleset the same?",
+		    (unsigned long long)k->lost_master, (unsigned long long)k->lost_helper,
+		    (unsigned long long)k->lost_labels);
 	if (n->role == NODE_ACTIVE && !k->aborted)
 		n->ops->role(n->ctx, NODE_ACTIVE, true);
 	if (n->conf.liberal && k->created + k->updated > 0) {
@@ -604,7 +609,14 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 		n->take->failed++;
 		return;
 	}
-	if (local_newer(n->local, &f))
+	/*
+	 * The end of an expectation may be that of one that had to make room for
+	 * it: the kernel is asked.
+	 */
+	if (f.expect)
+		n->taken.adopted += local_adopt(n->local, body, it->len, it->timeout_s, n->take_us,
+		    n->now_us) > 0;
+	else if (local_newer(n->local, &f))
 		mend_newer(n, &f, body, it->len);
 	else if (local_adopt(n->local, body, it->len, it->timeout_s, n->take_us,
 	    n->now_us) > 0)
@@ -615,6 +627,22 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 	}
 	if (j->tag != TAG_MEND)
 		mark_taken(n, body, it->len, flags);
+}
+
+/* Has an expectation come to nothing because its master is not there, or has no helper there? */
+static bool
+lost_expectation(struct node *n, const struct kjob *j, const struct kitem *it)
+{
+	struct flow	 f;
+
+	if ((it->err != -ENOENT && it->err != -EOPNOTSUPP) ||
+	    flow_unpack(j->bytes + it->off, it->len, &f) < 0 || !f.expect)
+		return false;
+	if (it->err == -ENOENT)
+		n->taken.lost_master++;
+	else
+		n->taken.lost_helper++;
+	return true;
 }
 
 void
@@ -628,10 +656,8 @@ take_job_done(struct node *n, struct kjob *j)
 	if (n->take != NULL && j->op == KOP_CREATE) {
 		for (i = 0; i < j->n; i++) {
 			it = &j->items[i];
-			if (it->err == -ENOENT) {	/* an expectation without its master */
-				n->taken.lost_master++;
+			if (it->err < 0 && lost_expectation(n, j, it))
 				continue;
-			}
 			if (it->err < 0) {
 				n->take->failed++;
 				if (j->tag != TAG_MEND)

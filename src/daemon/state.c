@@ -319,6 +319,9 @@ kernel_stats(struct daemon *d)
 	set(j, "writes_deleted_total", num(w->items[KCT_DELETE]));
 	set(j, "writes_read_total", num(w->items[KCT_GET]));
 	set(j, "writes_tightened_total", num(w->items[KCT_STRICT]));
+	set(j, "writes_without_master_total", num(w->lost_master));
+	set(j, "writes_without_helper_total", num(w->lost_helper));
+	set(j, "writes_without_labels_total", num(w->lost_labels));
 	set(j, "write_busy_seconds_total", json_real((double)w->busy_ns / 1e9));
 	set(j, "purged_total", num(node_purged(d->node)));
 	return j;
@@ -382,6 +385,8 @@ failure_text(int err)
 		return "another flow of this kernel has its tuple or its translated port";
 	case ENOMEM:
 		return "the kernel's table is full or has no memory (raise nf_conntrack_max)";
+	case EMFILE:
+		return "there are as many expectations as it takes (raise nf_conntrack_expect_max)";
 	case EPERM:
 		return "not permitted (CAP_NET_ADMIN)";
 	case EBADMSG:

@@ -281,7 +281,7 @@ decide(struct kct_batch *b, struct kct_job *j, uint32_t i, const struct flow *go
 
 	if (load(j, i, &f) < 0)
 		return;
-	if (got != NULL && !kct_same_flow(&f, got)) {
+	if (got != NULL && !f.expect && !kct_same_flow(&f, got)) {
 		j->err[i] = EEXIST;
 		return;
 	}
@@ -289,7 +289,7 @@ decide(struct kct_batch *b, struct kct_job *j, uint32_t i, const struct flow *go
 		j->err[i] = ENOENT;
 		return;
 	}
-	if (got != NULL && f.expect && !same_expect(&f.exp, &got->exp)) {
+	if (got != NULL && f.expect && (!kct_same_flow(&f, got) || !same_expect(&f.exp, &got->exp))) {
 		/* packets don't depend on these all the time, as they do on flows */
 		add_message(b, i, build(b, KCT_DELETE, j->options, &f, 0));
 		got = NULL;
@@ -301,6 +301,11 @@ decide(struct kct_batch *b, struct kct_job *j, uint32_t i, const struct flow *go
 		return;
 	}
 	*update = got != NULL;
+	/* neither of these can be given to an entry that is there */
+	if (*update && !f.expect && f.master_proto != 0 && got->master_proto == 0)
+		j->res.lost_master++;
+	if (*update && !f.expect && f.helper[0] != '\0' && strcmp(f.helper, got->helper) != 0)
+		j->res.lost_helper++;
 	/* no labels is a value, too, where there are some */
 	if (*update && !f.expect && memcmp(got->rare.labels, f.rare.labels, FLOW_LABEL_BYTES) != 0 &&
 	    !(j->dropped != NULL && (j->dropped[i] & FLOW_HAS_LABELS)))

@@ -184,6 +184,9 @@ report(struct kct_writer *w, struct kct_job *j)
 	w->stats.jobs++;
 	w->stats.batches += j->batches;
 	w->stats.items[j->op] += j->n;
+	w->stats.lost_master += j->res.lost_master;
+	w->stats.lost_helper += j->res.lost_helper;
+	w->stats.lost_labels += j->res.lost_labels;
 	w->stats.busy_ns += j->res.elapsed_ns;
 	if (j->done != NULL)
 		j->done(j->ctx, &j->res);
