@@ -435,7 +435,7 @@ reborn(struct local *l, uint32_t h, const struct local_key *k, const struct flow
 }
 
 /*
- * Nothing in the event says why it came.  When the last label is taken away
+ * Nothing in the event is news.  When the last label is taken away
  * the kernel shows none, as in an event that has nothing to do with labels.
  */
 static bool
@@ -444,7 +444,8 @@ may_have_lost_labels(const struct flow *cur, const struct flow *f)
 	static const uint8_t	 none[FLOW_LABEL_BYTES];
 
 	return !cur->expect && memcmp(cur->rare.labels, none, sizeof(none)) != 0 &&
-	    !(f->has & (FLOW_HAS_RARE | FLOW_HAS_TCP_STATE)) && f->status == cur->status &&
+	    !(f->has & FLOW_HAS_LABELS) && ((f->status ^ cur->status) & FLOW_S_REPLICATED) == 0 &&
+	    (!(f->has & FLOW_HAS_TCP_STATE) || f->tcp_state == cur->tcp_state) &&
 	    (!(f->has & FLOW_HAS_MARK) || f->mark == cur->mark);
 }
 
