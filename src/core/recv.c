@@ -12,53 +12,16 @@
 #include <string.h>
 
 #include "ctsync/flow.h"
-#include "recv_priv.h"
+#include "recv_frame.h"
 
 #define ACK_FRAMES		32
 #define ACK_DELAY_US		20000	/* a timer of its own at the latest */
 #define ACK_EARLY_US		5000	/* when we are awake for a frame anyway */
-#define RECORDS_MAX		600	/* FLOW and GONE records in a frame: as many as fit */
 #define REFUSED_RETRY_US	60000000	/* new generations, when something was refused */
 #define FULL_RETRY_US		10000000	/* full synchronisations of a full table, one each */
 #define SILENCE_US		2000000	/* a stream that says nothing is dead */
 #define ROOM_LOOK		1024u	/* entries looked at for one that may go */
 #define OFFSET_WINDOW_US	10000000
-#define JOIN_SEQ_MAX		(UINT64_MAX / 2)	/* counting on from there never wraps */
-
-/* One decoded frame. */
-struct record {
-	const uint8_t	*body;
-	uint32_t	 hash;
-	uint32_t	 timeout_s;
-	uint16_t	 len;
-	uint16_t	 klen;
-	bool		 gone;
-	bool		 told;		/* again, in a repair */
-	bool		 ours;		/* that we asked for */
-	bool		 refused;
-};
-
-struct parsed {
-	struct wire_here	 here;
-	struct wire_back	 back;
-	struct wire_start	 start;
-	struct wire_join	 join;
-	struct wire_digest	 digest;
-	struct wire_doubt	 doubt;
-	uint64_t		 horizon;
-	uint64_t		 echoed;	/* our stamp, 0 if not in it */
-	uint32_t		 echo_held_us;
-	struct wire_snap	 snap;
-	struct wire_sums	 sums;
-	bool			 has_snap, has_sums;
-	bool			 told, told_ours, mend_begin, mend_end;
-	bool			 others;	/* the peer serves somebody else's repair */
-	unsigned		 ntold;		/* records that are told again */
-	bool			 has_pos, has_back, has_start, has_horizon, has_join, has_digest;
-	bool			 has_doubt;
-	unsigned		 n;
-	struct record		 rec[RECORDS_MAX];
-};
 
 struct recv *
 recv_new(const struct recv_conf *conf)
@@ -227,187 +190,6 @@ start_stream(struct recv *r, uint32_t stream, const struct parsed *f)
 			r->a.v[l] = 0;
 	}
 	return true;
-}
-
-/* --- decoding ----------------------------------------------------------------- */
-
-static bool
-parse_flow(struct recv *r, struct parsed *f, struct rbuf *b)
-{
-	struct record	*rec;
-	struct flow	 flow;
-	int		 rc;
-
-	if (f->n == RECORDS_MAX)
-		return false;
-	rec = &f->rec[f->n];
-	if (!rbuf_u32(b, &rec->timeout_s))
-		return false;
-	rc = flow_unpack(b->p, b->len, &flow);
-	if (rc < 0 && rc != -EPROTONOSUPPORT)
-		return false;
-	rec->refused = rc < 0;
-	rec->gone = false;
-	rec->told = f->told;
-	rec->ours = f->told_ours;
-	f->ntold += f->told;
-	rec->body = b->p;
-	rec->len = (uint16_t)b->len;
-	rec->klen = (uint16_t)flow_key_len(b->p, b->len);
-	rec->hash = ftab_hash(r->tab, rec->body, rec->klen);
-	ftab_prefetch(r->tab, rec->hash);
-	f->n++;
-	return true;
-}
-
-static bool
-parse_gone(struct recv *r, struct parsed *f, struct rbuf *b)
-{
-	struct record	*rec;
-
-	if (f->n == RECORDS_MAX || b->len == 0 || flow_key_len(b->p, b->len) != b->len)
-		return false;
-	rec = &f->rec[f->n++];
-	rec->gone = true;
-	rec->told = false;
-	rec->refused = false;
-	rec->timeout_s = 0;
-	rec->body = b->p;
-	rec->len = rec->klen = (uint16_t)b->len;
-	rec->hash = ftab_hash(r->tab, rec->body, rec->klen);
-	ftab_prefetch(r->tab, rec->hash);
-	return true;
-}
-
-static bool
-parse_echoed(struct recv *r, struct parsed *f, struct rbuf *b)
-{
-	struct wire_echoed	 e;
-
-	if (!wire_get_echoed(b, &e))
-		return false;
-	if (e.id == r->conf.my_id && e.epoch == r->conf.my_epoch) {
-		f->echoed = e.stamp;
-		f->echo_held_us = e.held_us;
-	}
-	return true;
-}
-
-static bool
-is_ours(const struct recv *r, const struct wire_snap *of)
-{
-	return of->id == r->conf.my_id && of->nonce == r->mend.nonce;
-}
-
-static bool
-parse_snap(struct recv *r, struct parsed *f, struct rbuf *b)
-{
-	struct wire_snap	 s;
-
-	if (!wire_get_snap(b, &s))
-		return false;
-	if (is_ours(r, &s)) {
-		f->snap = s;
-		f->has_snap = true;
-	} else
-		f->others = true;
-	return true;
-}
-
-static bool
-parse_sums(struct recv *r, struct parsed *f, struct rbuf *b)
-{
-	struct wire_sums	 s;
-
-	if (!wire_get_sums(b, &s))
-		return false;
-	if (is_ours(r, &s.of)) {
-		if (f->has_sums)
-			return false;
-		f->sums = s;
-		f->has_sums = true;
-	} else
-		f->others = true;
-	return true;
-}
-
-static bool
-parse_retell(struct recv *r, struct parsed *f, struct rbuf *b)
-{
-	struct wire_retell	 t;
-
-	if (!wire_get_retell(b, &t))
-		return false;
-	f->told = t.what == WIRE_RETELL_TOLD;
-	f->told_ours = f->told && is_ours(r, &t.of);
-	if (!is_ours(r, &t.of)) {
-		f->others = true;
-		return true;
-	}
-	f->mend_begin |= t.what == WIRE_RETELL_BEGIN;
-	f->mend_end |= t.what == WIRE_RETELL_END;
-	return true;
-}
-
-static bool
-parse_join(struct parsed *f, struct rbuf *b)
-{
-	if (!wire_get_join(b, &f->join) || f->join.stream == 0 || f->join.seq == 0 ||
-	    f->join.seq > JOIN_SEQ_MAX)
-		return false;
-	f->has_join = true;
-	return true;
-}
-
-static bool
-parse_record(struct recv *r, struct parsed *f, uint8_t kind, struct rbuf *b)
-{
-	switch (kind) {
-	case WIRE_FLOW:
-		return parse_flow(r, f, b);
-	case WIRE_GONE:
-		return parse_gone(r, f, b);
-	case WIRE_POS:
-		return f->has_pos = wire_get_pos(b, &f->here);
-	case WIRE_BACK:
-		return f->has_back = wire_get_back(b, &f->back);
-	case WIRE_START:
-		return f->has_start = wire_get_start(b, &f->start);
-	case WIRE_HORIZON:
-		return f->has_horizon = wire_get_u64(b, &f->horizon);
-	case WIRE_JOIN:
-		return parse_join(f, b);
-	case WIRE_DIGEST:
-		return f->has_digest = wire_get_digest(b, &f->digest);
-	case WIRE_DOUBT:
-		return f->has_doubt = wire_get_doubt(b, &f->doubt);
-	case WIRE_ECHOED:
-		return parse_echoed(r, f, b);
-	case WIRE_SNAP:
-		return parse_snap(r, f, b);
-	case WIRE_SUMS:
-		return parse_sums(r, f, b);
-	case WIRE_RETELL:
-		return parse_retell(r, f, b);
-	default:
-		return !(kind & WIRE_MUST);
-	}
-}
-
-static bool
-parse_frame(struct recv *r, struct parsed *f, const uint8_t *p, size_t len)
-{
-	struct rbuf	 in, body;
-	uint8_t		 kind;
-
-	memset(f, 0, offsetof(struct parsed, rec));
-	rbuf_init(&in, p, len);
-	if (!rbuf_skip(&in, WIRE_SEQ_BYTES))
-		return false;
-	while (wire_next(&in, &kind, &body))
-		if (!parse_record(r, f, kind, &body))
-			return false;
-	return in.len == 0 && f->has_pos;
 }
 
 /* --- applying ------------------------------------------------------------------- */
@@ -722,7 +504,7 @@ apply_next(struct recv *r, const uint8_t *p, size_t len, uint64_t now_us)
 	struct parsed	 f;
 	uint64_t	 seq = r->next;
 
-	if (!parse_frame(r, &f, p, len) || (f.has_start && seq != 1)) {
+	if (!recv_parse(r, &f, p, len) || (f.has_start && seq != 1)) {
 		r->stats.malformed++;
 		recv_ask(r, false);
 		r->ask_at_us = now_us + RETRY_US;
@@ -774,7 +556,7 @@ foreign_frame(struct recv *r, uint32_t stream, uint64_t seq, const uint8_t *p, s
 		r->stats.other_stream++;
 		return 0;
 	}
-	if (!parse_frame(r, &f, p, len)) {
+	if (!recv_parse(r, &f, p, len)) {
 		r->stats.malformed++;
 		return -EBADMSG;
 	}
