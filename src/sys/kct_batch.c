@@ -563,7 +563,6 @@ kct_batch_run(struct kct_batch *b, struct kct_job *j)
 			begin(b, j->op == KCT_GET);
 		}
 	}
-	(void)retry_without(b, j);
 	do
 		reconsider_all(b, j);
 	while (retry_without(b, j));

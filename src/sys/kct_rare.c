@@ -60,54 +60,37 @@ get_master(struct rbuf v, struct flow *f)
 	return true;
 }
 
+/* A nest of numbers whose types are 1, 2, 3. */
+static bool
+get_three(struct rbuf r, uint32_t *first, uint32_t *second, uint32_t *third)
+{
+	uint32_t	*const out[] = { NULL, first, second, third };
+	struct rbuf	 v;
+	unsigned	 type;
+
+	while (nl_attr_next(&r, &type, &v))
+		if (type >= 1 && type <= 3 && !rbuf_u32(&v, out[type]))
+			return false;
+	return r.len == 0;
+}
+
+_Static_assert(CTA_SEQADJ_CORRECTION_POS == 1 && CTA_SEQADJ_OFFSET_BEFORE == 2 &&
+    CTA_SEQADJ_OFFSET_AFTER == 3 && CTA_SYNPROXY_ISN == 1 && CTA_SYNPROXY_ITS == 2 &&
+    CTA_SYNPROXY_TSOFF == 3, "the order of three numbers");
+
 static bool
 get_seqadj(struct rbuf r, struct flow *f, unsigned dir)
 {
-	struct rbuf	 v;
-	unsigned	 type;
-	bool		 ok = true;
-
 	f->has |= FLOW_HAS_SEQADJ;
-	while (ok && nl_attr_next(&r, &type, &v))
-		switch (type) {
-		case CTA_SEQADJ_CORRECTION_POS:
-			ok = rbuf_u32(&v, &f->rare.seqadj[dir].pos);
-			break;
-		case CTA_SEQADJ_OFFSET_BEFORE:
-			ok = rbuf_u32(&v, &f->rare.seqadj[dir].before);
-			break;
-		case CTA_SEQADJ_OFFSET_AFTER:
-			ok = rbuf_u32(&v, &f->rare.seqadj[dir].after);
-			break;
-		default:
-			break;
-		}
-	return ok && r.len == 0;
+	return get_three(r, &f->rare.seqadj[dir].pos, &f->rare.seqadj[dir].before,
+	    &f->rare.seqadj[dir].after);
 }
 
 static bool
 get_synproxy(struct rbuf r, struct flow *f)
 {
-	struct rbuf	 v;
-	unsigned	 type;
-	bool		 ok = true;
-
 	f->has |= FLOW_HAS_SYNPROXY;
-	while (ok && nl_attr_next(&r, &type, &v))
-		switch (type) {
-		case CTA_SYNPROXY_ISN:
-			ok = rbuf_u32(&v, &f->rare.isn);
-			break;
-		case CTA_SYNPROXY_ITS:
-			ok = rbuf_u32(&v, &f->rare.its);
-			break;
-		case CTA_SYNPROXY_TSOFF:
-			ok = rbuf_u32(&v, &f->rare.tsoff);
-			break;
-		default:
-			break;
-		}
-	return ok && r.len == 0;
+	return get_three(r, &f->rare.isn, &f->rare.its, &f->rare.tsoff);
 }
 
 bool
@@ -234,27 +217,14 @@ put_labels(uint8_t *p, const struct flow_rare *x)
 }
 
 static uint8_t *
-put_seqadj(uint8_t *p, const struct flow_rare *x, unsigned dir)
+put_three(uint8_t *p, unsigned type, uint32_t first, uint32_t second, uint32_t third)
 {
 	uint8_t	*nest;
 
-	p = nest = nest_begin(p, dir == 0 ? CTA_SEQ_ADJ_ORIG : CTA_SEQ_ADJ_REPLY);
-	p = put_be32(p, CTA_SEQADJ_CORRECTION_POS, x->seqadj[dir].pos);
-	p = put_be32(p, CTA_SEQADJ_OFFSET_BEFORE, x->seqadj[dir].before);
-	p = put_be32(p, CTA_SEQADJ_OFFSET_AFTER, x->seqadj[dir].after);
-	nest_end(nest, p);
-	return p;
-}
-
-static uint8_t *
-put_synproxy(uint8_t *p, const struct flow_rare *x)
-{
-	uint8_t	*nest;
-
-	p = nest = nest_begin(p, CTA_SYNPROXY);
-	p = put_be32(p, CTA_SYNPROXY_ISN, x->isn);
-	p = put_be32(p, CTA_SYNPROXY_ITS, x->its);
-	p = put_be32(p, CTA_SYNPROXY_TSOFF, x->tsoff);
+	p = nest = nest_begin(p, type);
+	p = put_be32(p, 1, first);
+	p = put_be32(p, 2, second);
+	p = put_be32(p, 3, third);
 	nest_end(nest, p);
 	return p;
 }
@@ -273,9 +243,10 @@ kct_put_rare(uint8_t *p, const struct flow *f)
 		p = put_labels(p, x);
 	for (dir = 0; dir < 2 && (f->has & FLOW_HAS_SEQADJ); dir++)
 		if ((x->seqadj[dir].pos | x->seqadj[dir].before | x->seqadj[dir].after) != 0)
-			p = put_seqadj(p, x, dir);
+			p = put_three(p, dir == 0 ? CTA_SEQ_ADJ_ORIG : CTA_SEQ_ADJ_REPLY,
+			    x->seqadj[dir].pos, x->seqadj[dir].before, x->seqadj[dir].after);
 	if ((f->has & FLOW_HAS_SYNPROXY) && (x->isn | x->its | x->tsoff) != 0)
-		p = put_synproxy(p, x);
+		p = put_three(p, CTA_SYNPROXY, x->isn, x->its, x->tsoff);
 	return p;
 }
 
