@@ -15,6 +15,7 @@
 
 #include "ctsync/flow.h"
 #include "ctsync/local.h"
+#include "null_feed.h"
 
 #define JOBS		8
 #define SECOND		1000000u
@@ -25,33 +26,6 @@ static struct local	*l;
 static struct kjob	*jobs[JOBS];
 static unsigned		 njobs;
 static uint64_t		 now;
-
-static void
-op_send(void *ctx, uint32_t peers, uint32_t stream, const uint8_t *frame, size_t len)
-{
-	(void)ctx;
-	(void)peers;
-	(void)stream;
-	(void)frame;
-	(void)len;
-}
-
-static void
-op_restart(void *ctx, unsigned peer, uint32_t stream)
-{
-	(void)ctx;
-	(void)peer;
-	(void)stream;
-}
-
-static void
-op_trailer(void *ctx, uint32_t peers, uint32_t pending_us, struct wbuf *w)
-{
-	(void)ctx;
-	(void)peers;
-	(void)pending_us;
-	(void)w;
-}
 
 static int
 port_submit(void *ctx, struct kjob *j)
@@ -77,7 +51,6 @@ port_filter(void *ctx, const struct flow *f)
 	return f->mark != LEFT_OUT;
 }
 
-static const struct feed_ops	feed_ops = { op_send, op_restart, op_trailer };
 static const struct kernel_port	port = { port_submit, port_dump, NULL, NULL };
 
 static void
@@ -89,7 +62,7 @@ setup(void)
 	c.epoch = 1;
 	c.max_flows = c.max_tombs = 1000;
 	c.frame_bytes = 1400;
-	feed = feed_new(&c, &feed_ops, NULL);
+	feed = feed_new(&c, &null_feed_ops, NULL);
 	l = local_new(feed, &port, NULL, port_filter, NULL);
 	ck_assert(feed != NULL && l != NULL);
 	njobs = 0;

@@ -17,6 +17,7 @@
 
 #include "ctsync/flow.h"
 #include "ctsync/local.h"
+#include "null_feed.h"
 
 #define ENTRIES		16
 #define JOBS		8
@@ -37,33 +38,6 @@ static uint64_t		 now;
 static uint32_t		 ids;
 
 /* --- ports -------------------------------------------------------------------- */
-
-static void
-op_send(void *ctx, uint32_t peers, uint32_t stream, const uint8_t *frame, size_t len)
-{
-	(void)ctx;
-	(void)peers;
-	(void)stream;
-	(void)frame;
-	(void)len;
-}
-
-static void
-op_restart(void *ctx, unsigned peer, uint32_t stream)
-{
-	(void)ctx;
-	(void)peer;
-	(void)stream;
-}
-
-static void
-op_trailer(void *ctx, uint32_t peers, uint32_t pending_us, struct wbuf *w)
-{
-	(void)ctx;
-	(void)peers;
-	(void)pending_us;
-	(void)w;
-}
 
 static int
 port_submit(void *ctx, struct kjob *j)
@@ -107,7 +81,6 @@ port_filter(void *ctx, const struct flow *f)
 	return f->mark != KEPT_OUT;
 }
 
-static const struct feed_ops	feed_ops = { op_send, op_restart, op_trailer };
 static const struct kernel_port	port = { port_submit, port_dump, port_age, port_lost };
 
 static void
@@ -120,7 +93,7 @@ setup(void)
 	c.max_flows = 100;
 	c.max_tombs = 100;
 	c.frame_bytes = 1400;
-	feed = feed_new(&c, &feed_ops, NULL);
+	feed = feed_new(&c, &null_feed_ops, NULL);
 	ck_assert_ptr_nonnull(feed);
 	memset(kern, 0, sizeof(kern));
 	njobs = dumps = 0;
