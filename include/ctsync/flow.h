@@ -127,6 +127,7 @@ enum flow_sctp_state {
 #define FLOW_HAS_SYNPROXY	0x4000u
 #define FLOW_HAS_RARE		0x7f00u	/* any of these */
 #define FLOW_HAS_EXPECT		0x8000u	/* all of struct flow_expect, with master */
+#define FLOW_HAS_PACKETS	0x10000u
 /* What a message that shows all of an entry leaves out is not there. */
 #define FLOW_HAS_WHOLE		(FLOW_HAS_LABELS | FLOW_HAS_HELPER | FLOW_HAS_MASTER |	\
 				FLOW_HAS_SEQADJ | FLOW_HAS_SYNPROXY)
@@ -194,9 +195,16 @@ struct flow {
 	uint32_t		 timeout_s;
 	uint32_t		 mark;
 	uint32_t		 id;		/* CTA_ID of this kernel, never replicated */
+	/*
+	 * Packets of both directions that this kernel has counted, never
+	 * replicated.  Counts beyond 32 bits are folded; 0 means none.
+	 */
+	uint32_t		 packets;
+	uint32_t		 born;		/* cluster time of its first packet in seconds, 0: not known */
 	uint8_t			 tcp_state;	/* enum flow_tcp_state */
 	uint8_t			 tcp_flags[2];	/* original, reply */
 	uint8_t			 tcp_wscale[2];
+	bool			 commanded;	/* of an event: a program asked for it, not a packet or time */
 	bool			 expect;	/* an expectation */
 	uint8_t			 master_proto;	/* 0: there is no master */
 	char			 helper[FLOW_HELPER_MAX + 1];	/* "": none; of an expectation its master's */
@@ -214,7 +222,7 @@ struct flow {
 
 #define FLOW_KEY_MAX		40	/* bytes of the longest packed key (IPv6 with zone) */
 #define FLOW_BODY_MAX		1024	/* bytes of the longest body that is taken */
-#define FLOW_BODY_OWN_MAX	288	/* bytes that a body without unknown attributes needs at most */
+#define FLOW_BODY_OWN_MAX	294	/* bytes that a body without unknown attributes needs at most */
 
 /* Attribute types of the body (doc/wire.md); the top bit: must understand. */
 #define FLOW_A_MUST		0x80u
@@ -232,6 +240,7 @@ struct flow {
 #define FLOW_A_EXPECT		12
 #define FLOW_A_EXPECT_NAT	13
 #define FLOW_A_EXPECT_FN	14
+#define FLOW_A_BORN		15
 
 /*
  * The tuple that a reply to *t has when nothing is translated.

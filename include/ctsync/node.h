@@ -125,6 +125,11 @@ void		 node_dump_end(struct node *n, int err, uint64_t now_us);
  * believe is in doubt until a re-read is done.
  */
 void		 node_overrun(struct node *n, uint64_t since_us, uint64_t now_us);
+/*
+ * The kernel sends no events (nf_conntrack_events is 0 and cannot be set), or
+ * sends them again.  While it is blind a node claims nothing of its own table.
+ */
+void		 node_set_blind(struct node *n, bool blind, uint64_t now_us);
 /* A job of ours is done; takes it. */
 void		 node_job_done(struct node *n, struct kjob *j, uint64_t now_us);
 

@@ -19,7 +19,8 @@ enum kop {
 	KOP_CREATE,		/* create, or bring up to date what is there; TCP liberal */
 	KOP_DELETE,
 	KOP_GET,
-	KOP_STRICT		/* clear BE_LIBERAL */
+	KOP_STRICT,		/* clear BE_LIBERAL */
+	KOP_LIBERAL		/* set BE_LIBERAL in both directions, change nothing else */
 };
 
 /* Who asked: results go back there. */

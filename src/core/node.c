@@ -88,7 +88,7 @@ on_trailer(void *ctx, uint32_t peers, uint32_t pending_us, struct wbuf *w)
 	d.kernel_us = older(n, d.kernel_us, local_lacking_us(n->local));
 	d.kernel_us = older(n, d.kernel_us, still_late(n));
 	d.pending_us = pending_us;
-	d.flags = (uint8_t)((n->doubt ? WIRE_DOUBT_LOST : 0) |
+	d.flags = (uint8_t)((n->doubt || n->blind ? WIRE_DOUBT_LOST : 0) |
 	    (local_no_room(n->local) ? WIRE_DOUBT_NO_ROOM : 0) |
 	    (local_complete(n->local) ? 0 : WIRE_DOUBT_FIRST));
 	d.clock_us = (uint32_t)n->now_us;
@@ -311,6 +311,14 @@ node_overrun(struct node *n, uint64_t since_us, uint64_t now_us)
 	n->doubt = true;
 	n->overrun_us = now_us;
 	local_overrun(n->local, since_us);
+}
+
+void
+node_set_blind(struct node *n, bool blind, uint64_t now_us)
+{
+	if (n->blind && !blind)
+		node_overrun(n, now_us, now_us);
+	n->blind = blind;
 }
 
 int

@@ -129,6 +129,7 @@ struct node {
 	uint32_t		 term;
 	bool			 leaving;
 	bool			 doubt;		/* events were lost, the re-read is not done */
+	bool			 blind;		/* there are no events */
 	uint64_t		 lacking_us;	/* see local_lacking_us(), as of the last run */
 	uint64_t		 late_us;	/* see node_late(); 0: nothing is late */
 	struct wire_pos		 late;

@@ -26,7 +26,7 @@
 
 /* A test builds a daemon that knows no more than an older version did. */
 #ifndef FLOW_KNOWN_MAX
-#define FLOW_KNOWN_MAX	FLOW_A_EXPECT_FN
+#define FLOW_KNOWN_MAX	FLOW_A_BORN
 #endif
 #define KEY_KNOWN	(KEY_V6 | KEY_ZONE_MASK | (FLOW_KNOWN_MAX < FLOW_A_EXPECT ? 0 : KEY_EXPECT))
 
@@ -229,6 +229,8 @@ flow_pack(const struct flow *f, uint8_t *out, size_t cap)
 			put_tcp(&w, f);
 		if ((f->has & FLOW_HAS_RARE) && FLOW_KNOWN_MAX >= FLOW_A_LABELS)
 			flow_put_rare(&w, f);
+		if (f->born != 0 && FLOW_KNOWN_MAX >= FLOW_A_BORN)
+			put_uint_attr(&w, FLOW_A_BORN, f->born);
 	}
 	wbuf_bytes(&w, f->extra, f->extra_len);
 	return wbuf_ok(&w) && w.len <= FLOW_BODY_MAX ? w.len : 0;
@@ -337,12 +339,18 @@ get_attr(uint8_t type, struct rbuf *r, struct flow *f, bool *known)
 		return 0;
 	case FLOW_A_TCP:
 		return get_tcp(r, f);
+	case FLOW_A_BORN:
+		if (FLOW_KNOWN_MAX < FLOW_A_BORN)
+			break;
+		return f->expect || !rbuf_uint(r, &f->born) || r->len != 0 || f->born == 0 ?
+		    -EBADMSG : 0;
 	default:
 		if ((type & ~FLOW_A_MUST) <= FLOW_KNOWN_MAX)
 			return flow_get_rare(type & (uint8_t)~FLOW_A_MUST, r, f);
-		*known = false;
-		return type & FLOW_A_MUST ? -EPROTONOSUPPORT : 0;
+		break;
 	}
+	*known = false;
+	return type & FLOW_A_MUST ? -EPROTONOSUPPORT : 0;
 }
 
 /*
@@ -410,6 +418,8 @@ flow_merge(struct flow *f, const struct flow *d)
 		f->mark = d->mark;
 	if (d->has & FLOW_HAS_ID)
 		f->id = d->id;
+	if (d->has & FLOW_HAS_PACKETS)
+		f->packets = d->packets;
 	if (d->has & FLOW_HAS_TCP_STATE)
 		f->tcp_state = d->tcp_state;
 	if (d->has & FLOW_HAS_TCP_FLAGS)
