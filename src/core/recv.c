@@ -226,12 +226,12 @@ apply_gone(struct recv *r, const struct record *rec)
 	uint32_t	 h = ftab_find(r->tab, rec->hash, rec->body, rec->klen);
 
 	r->stats.gone++;
-	if (h != FTAB_NIL) {
-		recv_uncount(r, h);
-		ftab_remove(r->tab, h);
-	}
-	if (r->conf.gone != NULL)
-		r->conf.gone(r->conf.ctx, rec->body, rec->klen);
+	if (h == FTAB_NIL)
+		return;
+	if (r->conf.deleted != NULL)
+		r->conf.deleted(r->conf.ctx, h, rec->removed);
+	recv_uncount(r, h);
+	ftab_remove(r->tab, h);
 }
 
 /*
@@ -288,9 +288,11 @@ apply_flow(struct recv *r, const struct record *rec)
 	m = ftab_meta(r->tab, h);
 	m->timeout_s = rec->timeout_s;
 	if (!repeated)
-		m->touched_s = 0;
+		m->touched = 0;
 	m->flags = repeated ? m->flags & (uint8_t)~RF_SUSPECT : 0;
 	recv_count(r, h, siphash13(&r->digest_key, rec->body, rec->len));
+	if (!repeated && r->conf.changed != NULL)
+		r->conf.changed(r->conf.ctx, h);
 }
 
 static void
@@ -831,4 +833,10 @@ const struct recv_stats *
 recv_stats(const struct recv *r)
 {
 	return &r->stats;
+}
+
+uint64_t
+recv_key_hash(const struct recv *r, const uint8_t *key, size_t klen)
+{
+	return siphash13(&r->digest_key, key, klen);
 }

@@ -197,6 +197,8 @@ on_job_done(void *ctx, const struct kct_result *res)
 
 	for (i = 0; i < j->n; i++)
 		j->items[i].err = -(int)res->err[i];
+	for (i = 0; res->was_there != NULL && i < j->n; i++)
+		j->items[i].there = j->items[i].err == 0 && res->was_there[i];
 	if (j->op == KOP_GET) {
 		j->flows = calloc(j->n, sizeof(*j->flows));
 		for (i = 0; i < j->n; i++) {

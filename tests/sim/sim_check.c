@@ -194,7 +194,7 @@ check_say(const struct vnode *v, unsigned o, unsigned slot)
 	say_flow(v, &v->w->v[o], r, slot);
 	if (h != FTAB_NIL)
 		sim_say(v->w, "  flags %x, touched %u; term %d, active %d", ftab_meta(recv_table(r), h)->flags,
-		    ftab_meta(recv_table(r), h)->touched_s, (int)info.term, info.active);
+		    ftab_meta(recv_table(r), h)->touched, (int)info.term, info.active);
 }
 
 static void
