@@ -37,7 +37,9 @@ enum kct_msg_type {
  * Decode the message at msg, of which len bytes are there, into *f, an entry
  * or an expectation; what the message holds is in f->has, the key always is.
  * Attributes without a place in struct flow are skipped.  f->extra is NULL,
- * f->incarnation 0.
+ * f->incarnation and f->born are 0, f->commanded is false: who asked for it is
+ * not part of what is decoded.  f->packets is valid if the entry counts: events
+ * of its end, dumps and gets show it.
  *
  * 0; -EBADMSG if it is malformed or incomplete; -ENOMSG if it is no message
  * about an entry; -EAFNOSUPPORT if it is one of neither IPv4 nor IPv6.  After
