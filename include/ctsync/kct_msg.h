@@ -74,8 +74,10 @@ size_t	kct_build_update(uint8_t *buf, size_t cap, uint32_t seq, const struct flo
 	    uint32_t keep, unsigned options);
 /* Change the timeout to f->timeout_s and nothing else. */
 size_t	kct_build_timeout(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f);
-/* Clear BE_LIBERAL in both directions; TCP only. */
+/* Clear BE_LIBERAL in both directions and change nothing else; TCP only. */
 size_t	kct_build_strict(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f);
+/* The opposite: set it in both. */
+size_t	kct_build_relax(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f);
 size_t	kct_build_delete(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f);
 size_t	kct_build_get(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f);
 

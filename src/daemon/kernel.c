@@ -218,7 +218,7 @@ kernel_submit(void *ctx, struct kjob *j)
 {
 	static const enum kct_op	 ops[] = {
 		[KOP_CREATE] = KCT_CREATE, [KOP_DELETE] = KCT_DELETE, [KOP_GET] = KCT_GET,
-		[KOP_STRICT] = KCT_STRICT
+		[KOP_STRICT] = KCT_STRICT, [KOP_LIBERAL] = KCT_RELAX
 	};
 	struct daemon			*d = ctx;
 	struct pending			*p;

@@ -630,8 +630,9 @@ kct_build_timeout(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
 	return kct_finish(buf, p);
 }
 
-size_t
-kct_build_strict(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
+/* BE_LIBERAL as in flags, in both directions; the kernel leaves what is not in the mask. */
+static size_t
+build_liberal(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f, unsigned flags)
 {
 	uint8_t	*p, *info, *tcp;
 
@@ -640,11 +641,23 @@ kct_build_strict(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
 	p = put_key(buf, IPCTNL_MSG_CT_NEW, 0, seq, f);
 	p = info = nest_begin(p, CTA_PROTOINFO);
 	p = tcp = nest_begin(p, CTA_PROTOINFO_TCP);
-	p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, 0, FLOW_TF_BE_LIBERAL);
-	p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_REPLY, 0, FLOW_TF_BE_LIBERAL);
+	p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, flags, FLOW_TF_BE_LIBERAL);
+	p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_REPLY, flags, FLOW_TF_BE_LIBERAL);
 	nest_end(tcp, p);
 	nest_end(info, p);
 	return kct_finish(buf, p);
+}
+
+size_t
+kct_build_strict(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
+{
+	return build_liberal(buf, cap, seq, f, 0);
+}
+
+size_t
+kct_build_relax(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
+{
+	return build_liberal(buf, cap, seq, f, FLOW_TF_BE_LIBERAL);
 }
 
 size_t

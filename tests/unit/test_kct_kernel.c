@@ -772,6 +772,54 @@ START_TEST(strict_clears_liberal)
 }
 END_TEST
 
+/* Entries that are there become liberal, whatever else they are; of those that are not: nothing. */
+START_TEST(relax_sets_liberal_and_nothing_else)
+{
+	struct flow	 f[3], g, was;
+	size_t		 i;
+
+	for (i = 0; i < 3; i++)
+		f[i] = number_flow((uint32_t)i);
+	snat(&f[0], "203.0.113.1", 5000);
+	f[0].mark = 7;
+	f[0].tcp_state = FLOW_TCP_FIN_WAIT;
+	f[0].tcp_flags[1] |= FLOW_TF_CLOSE_INIT;
+	f[2].proto = IPPROTO_UDP;
+	f[2].tcp_state = 0;
+	memset(f[2].tcp_flags, 0, 2);
+	memset(f[2].tcp_wscale, 0, 2);
+	must(writer, KCT_CREATE, 0, &f[0]);
+	must(writer, KCT_CREATE, 0, &f[2]);
+	was = get_one(&f[0]);
+	ck_assert_uint_eq((was.tcp_flags[0] | was.tcp_flags[1]) & FLOW_TF_BE_LIBERAL, 0);
+	/* neither the timeout nor the state that goes with an item is written */
+	f[0].timeout_s = 5;
+	f[0].tcp_state = FLOW_TCP_ESTABLISHED;
+	f[0].mark = 8;
+	run_job(writer, KCT_RELAX, 0, f, 3);
+	ck_assert_uint_eq(out.err[0], 0);
+	ck_assert_uint_eq(out.err[1], ENOENT);
+	ck_assert_uint_eq(out.res.absent, 1);
+	ck_assert_uint_eq(out.err[2], 0);		/* UDP: no harm done */
+	g = get_one(&f[0]);
+	ck_assert_uint_eq(g.tcp_flags[0], was.tcp_flags[0] | FLOW_TF_BE_LIBERAL);
+	ck_assert_uint_eq(g.tcp_flags[1], was.tcp_flags[1] | FLOW_TF_BE_LIBERAL);
+	ck_assert_uint_eq(g.tcp_state, was.tcp_state);
+	ck_assert_mem_eq(g.tcp_wscale, was.tcp_wscale, 2);
+	ck_assert_uint_eq(g.status, was.status);
+	ck_assert_uint_eq(g.mark, was.mark);
+	ck_assert_uint_eq(g.id, was.id);
+	ck_assert_uint_le(g.timeout_s, was.timeout_s);
+	ck_assert_uint_ge(g.timeout_s + 5, was.timeout_s);
+	run_job(writer, KCT_GET, 0, &f[1], 1);
+	ck_assert_uint_eq(out.res.absent, 1);
+	/* and back */
+	must(writer, KCT_STRICT, 0, &f[0]);
+	g = get_one(&f[0]);
+	ck_assert_mem_eq(g.tcp_flags, was.tcp_flags, 2);
+}
+END_TEST
+
 START_TEST(a_bare_key_is_enough_to_name_a_flow)
 {
 	struct flow	 f = number_flow(1);
@@ -997,6 +1045,7 @@ make_suite(void)
 	tcase_add_test(tc, other_flows_in_the_way_are_clashes);
 	tcase_add_test(tc, results_belong_to_their_items);
 	tcase_add_test(tc, strict_clears_liberal);
+	tcase_add_test(tc, relax_sets_liberal_and_nothing_else);
 	tcase_add_test(tc, a_bare_key_is_enough_to_name_a_flow);
 	tcase_add_test(tc, fixed_timeouts_can_be_committed_twice);
 	tcase_add_test(tc, limits_hold_and_close_stops_in_the_middle);
