@@ -909,6 +909,208 @@ START_TEST(the_system_is_probed)
 }
 END_TEST
 
+/* What is not 1 is set, and said once. */
+START_TEST(sysctls_are_watched)
+{
+	static const char *const	 names[] = { "events", "acct" };
+	struct kct_watch		 w;
+	uint32_t			 v;
+	unsigned			 i;
+
+	for (i = 0; i < 2; i++) {
+		w = (struct kct_watch){ .name = names[i] };
+		ck_assert_int_eq(kct_sys_set(names[i], 1), 0);
+		ck_assert_int_eq(kct_sys_watch(&w), KCT_WATCH_SAME);
+		ck_assert_int_eq(kct_sys_set(names[i], 0), 0);
+		ck_assert_int_eq(kct_sys_watch(&w), KCT_WATCH_SET);
+		ck_assert(w.found == 0 && !w.stuck && w.err == 0);
+		ck_assert_int_eq(kct_sys_get(names[i], &v), 0);
+		ck_assert_uint_eq(v, 1);
+		ck_assert_int_eq(kct_sys_watch(&w), KCT_WATCH_SAME);
+	}
+	ck_assert_int_eq(kct_sys_set("acct", 0), 0);
+	ck_assert_int_eq(kct_sys_enable_acct(), 1);
+	ck_assert_int_eq(kct_sys_enable_acct(), 0);
+	/* one that does not exist has not changed */
+	w = (struct kct_watch){ .name = "no_such_thing" };
+	ck_assert_int_eq(kct_sys_watch(&w), KCT_WATCH_SAME);
+	ck_assert(!w.stuck);
+}
+END_TEST
+
+static enum kct_watched
+watch_as_nobody(struct kct_watch *w)
+{
+	enum kct_watched	 rc;
+
+	ck_assert_int_eq(seteuid(65534), 0);
+	rc = kct_sys_watch(w);
+	ck_assert_int_eq(seteuid(0), 0);
+	return rc;
+}
+
+/* What cannot be set is said once for each value, and when it is good again. */
+START_TEST(sysctls_can_be_stuck)
+{
+	struct kct_watch	 w = { .name = "events" };
+
+	ck_assert_int_eq(kct_sys_set("events", 1), 0);
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_SAME);
+	ck_assert_int_eq(kct_sys_set("events", 2), 0);
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_STUCK);
+	ck_assert(w.found == 2 && w.stuck && (w.err == -EACCES || w.err == -EPERM));
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_SAME);
+	ck_assert(w.stuck);
+	ck_assert_int_eq(kct_sys_set("events", 0), 0);
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_STUCK);
+	ck_assert_uint_eq(w.found, 0);
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_SAME);
+	ck_assert_int_eq(kct_sys_set("events", 1), 0);
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_GOOD);
+	ck_assert(!w.stuck && w.err == 0);
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_SAME);
+	/* or it may be set again */
+	ck_assert_int_eq(kct_sys_set("events", 0), 0);
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_STUCK);
+	ck_assert_int_eq(kct_sys_watch(&w), KCT_WATCH_SET);
+	ck_assert(w.found == 0 && !w.stuck);
+	ck_assert_int_eq(kct_sys_watch(&w), KCT_WATCH_SAME);
+}
+END_TEST
+
+/* --- counters ---------------------------------------------------------------- */
+
+/* Packets to the loopback address, from a port to one where somebody listens. */
+static void
+send_packets(const struct flow *f, unsigned n)
+{
+	struct sockaddr_in	 from = { .sin_family = AF_INET, .sin_port = htons(f->orig.l4src) };
+	struct sockaddr_in	 to = { .sin_family = AF_INET, .sin_port = htons(f->orig.l4dst) };
+	int			 out_fd = socket(AF_INET, SOCK_DGRAM, 0);
+	int			 in_fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	memcpy(&from.sin_addr, f->orig.src.b, 4);
+	memcpy(&to.sin_addr, f->orig.dst.b, 4);
+	ck_assert_int_eq(bind(in_fd, (const struct sockaddr *)&to, sizeof(to)), 0);
+	ck_assert_int_eq(bind(out_fd, (const struct sockaddr *)&from, sizeof(from)), 0);
+	for (; n > 0; n--)
+		ck_assert_int_eq(sendto(out_fd, "x", 1, 0, (const struct sockaddr *)&to,
+		    sizeof(to)), 1);
+	close(out_fd);
+	close(in_fd);
+}
+
+/* The namespace tracks what passes the loopback interface; false without nft. */
+static bool
+track_loopback(void)
+{
+	return system("ip link set lo up && nft 'add table ip t; "
+	    "add chain ip t c { type filter hook output priority 0; }; "
+	    "add rule ip t c ct state new counter' >/dev/null 2>&1") == 0;
+}
+
+/* Wait for the end of an entry: the last of the events. */
+static const struct kct_event *
+await_end(void)
+{
+	unsigned	 i;
+
+	for (i = 0; i < 3000; i++) {
+		read_events();
+		if (nseen > 0 && seen[nseen - 1].type == KCT_MSG_DESTROY)
+			return &seen[nseen - 1];
+		usleep(1000);
+	}
+	ck_abort_msg("no end");
+	return NULL;
+}
+
+/* An entry that was written and not used counts none, and says so at its end. */
+START_TEST(unused_entries_have_counted_nothing)
+{
+	struct flow			 f = number_flow(1), g;
+	static struct dump_state	 s;
+	struct kct_dump_conf		 conf;
+	const struct kct_event		*e;
+
+	ck_assert_int_eq(kct_sys_set("acct", 0), 0);
+	must(other, KCT_CREATE, 0, &f);
+	g = get_one(&f);
+	ck_assert(!(g.has & FLOW_HAS_PACKETS));
+	/* an entry from before never counts */
+	ck_assert_int_eq(kct_sys_enable_acct(), 1);
+	g = get_one(&f);
+	ck_assert(!(g.has & FLOW_HAS_PACKETS));
+	must(other, KCT_DELETE, 0, &f);
+	e = await_end();
+	ck_assert(!(e->flow.has & FLOW_HAS_PACKETS));
+
+	must(other, KCT_CREATE, 0, &f);
+	read_events();
+	ck_assert(seen[nseen - 1].type == KCT_MSG_NEW && seen[nseen - 1].flow.commanded);
+	g = get_one(&f);
+	ck_assert((g.has & FLOW_HAS_PACKETS) && g.packets == 0 && !g.commanded);
+	memset(&conf, 0, sizeof(conf));
+	run_dump(&s, &conf);
+	ck_assert_uint_eq(s.n, 1);
+	ck_assert((s.flows[0].has & FLOW_HAS_PACKETS) && s.flows[0].packets == 0);
+	must(other, KCT_DELETE, 0, &f);
+	e = await_end();
+	ck_assert((e->flow.has & FLOW_HAS_PACKETS) && e->flow.packets == 0);
+	ck_assert(e->flow.commanded);
+}
+END_TEST
+
+/* Packets are counted in both directions, in those entries that they found written, too. */
+START_TEST(packets_are_evidence)
+{
+	struct flow			 f = make_flow(IPPROTO_UDP, "127.0.0.1", 4000, "127.0.0.1", 4001);
+	struct flow			 back = f, g;
+	const struct kct_event		*e;
+	unsigned			 written;
+
+	if (!track_loopback())
+		return;
+	back.orig = f.reply;
+	ck_assert_int_ge(kct_sys_enable_acct(), 0);
+	for (written = 0; written < 2; written++) {
+		nseen = 0;
+		if (written)
+			must(other, KCT_CREATE, 0, &f);
+		send_packets(&f, 3);
+		g = get_one(&f);
+		ck_assert(g.has & FLOW_HAS_PACKETS);
+		ck_assert_uint_eq(g.packets, 3);
+		send_packets(&back, 4);
+		g = get_one(&f);
+		ck_assert_uint_eq(g.packets, 7);
+		read_events();
+		ck_assert_uint_eq(seen[0].type, KCT_MSG_NEW);
+		ck_assert_int_eq(seen[0].flow.commanded, written);
+		ck_assert_uint_eq(seen[nseen - 1].type, written ? KCT_MSG_NEW : KCT_MSG_UPDATE);
+		ck_assert_int_eq(seen[nseen - 1].flow.commanded, written);
+		/* somebody deletes it, or its time comes */
+		if (written) {
+			must(other, KCT_DELETE, 0, &f);
+		} else {
+			f.timeout_s = 1;
+			must(writer, KCT_TIMEOUT, 0, &f);
+			f.timeout_s = 600;
+			do {
+				usleep(20000);
+				run_job(writer, KCT_GET, 0, &f, 1);
+			} while (out.err[0] == 0);
+		}
+		e = await_end();
+		ck_assert(e->flow.has & FLOW_HAS_PACKETS);
+		ck_assert_uint_eq(e->flow.packets, 7);
+		ck_assert_int_eq(e->flow.commanded, written);
+	}
+}
+END_TEST
+
+/* --- addresses --------------------------------------------------------------- */
+
 static struct rtnl	*rt;
 static unsigned		 changes;
 
@@ -1051,6 +1253,10 @@ make_suite(void)
 	tcase_add_test(tc, limits_hold_and_close_stops_in_the_middle);
 	tcase_add_test(tc, an_empty_job_is_reported);
 	tcase_add_test(tc, the_system_is_probed);
+	tcase_add_test(tc, sysctls_are_watched);
+	tcase_add_test(tc, sysctls_can_be_stuck);
+	tcase_add_test(tc, unused_entries_have_counted_nothing);
+	tcase_add_test(tc, packets_are_evidence);
 	tcase_add_test(tc, addresses_are_followed);
 	tcase_add_test(tc, lost_addresses_are_forgotten_in_time);
 	tcase_add_test(tc, address_overrun_is_made_good);
