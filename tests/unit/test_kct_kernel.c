@@ -1142,6 +1142,16 @@ own(const char *s)
 }
 
 static bool
+has(const char *s)
+{
+	struct flow	 f = { .family = strchr(s, ':') != NULL ? AF_INET6 : AF_INET };
+	struct flow_addr a;
+
+	set_addr(&f, &a, s);
+	return rtnl_has(rt, f.family, &a);
+}
+
+static bool
 lost(const char *s)
 {
 	struct flow	 f = { .family = strchr(s, ':') != NULL ? AF_INET6 : AF_INET };
@@ -1179,6 +1189,127 @@ START_TEST(addresses_are_followed)
 	ck_assert(own("192.0.2.1") && lost("192.0.2.1"));
 	ck_assert(!own("2001:db8::1") && lost("2001:db8::1"));
 	ck_assert_uint_eq(rtnl_stats(rt)->bad, 0);
+	rtnl_close(rt);
+}
+END_TEST
+
+/* Run the loop until the callback has come and the answer is that one. */
+static void
+await_has(const char *s, bool want)
+{
+	ev_timer	 t;
+
+	timed_out = false;
+	ev_timer_init(&t, deadline, WAIT_S, 0.);
+	ev_timer_start(loop, &t);
+	while ((changes == 0 || has(s) != want) && !timed_out) {
+		if (has(s) != want)
+			changes = 0;	/* of another address */
+		ev_run(loop, EVRUN_ONCE);
+	}
+	ev_timer_stop(loop, &t);
+	ck_assert_msg(!timed_out, "%s: waited in vain", s);
+}
+
+/* False if the kernel cannot use an address of d0 while it is tested, and say so. */
+static bool
+be_optimistic(void)
+{
+	return system("cd /proc/sys/net/ipv6/conf/d0 && echo 1 2>/dev/null >optimistic_dad && "
+	    "echo 1 2>/dev/null >use_optimistic") == 0;
+}
+
+/* What is tentative does not count, and the callback says when it does. */
+START_TEST(usable_addresses)
+{
+	static const struct rtnl_ops	 ops = { .changed = changed_cb };
+	int				 err = 0;
+
+	ck_assert_int_eq(system("ip link add d0 type veth peer name d1 && ip link set d0 up && "
+	    "ip link set d1 up && ip link add v0 link d0 type macvlan && ip link set v0 up && "
+	    "ip addr add 192.0.2.1/24 dev d0"), 0);
+	rt = rtnl_open(loop, 2000, &ops, NULL, &err);
+	ck_assert_msg(rt != NULL, "%s", strerror(-err));
+	ck_assert(has("192.0.2.1") && !has("192.0.2.255") && !has("192.0.2.2"));
+	ck_assert(!has("127.0.0.1") && !has("0.0.0.0") && !has("::1") && !has("224.0.0.18"));
+
+	/* without the test it counts at once, also on an interface of its own */
+	ip("addr add 2001:db8::1/64 dev d0 nodad");
+	ck_assert(has("2001:db8::1"));
+	ip("addr add 2001:db8::7/128 dev v0 nodad preferred_lft 0");
+	ip("addr add 198.51.100.7/32 dev v0");
+	ck_assert(has("2001:db8::7") && has("198.51.100.7"));
+	ip("addr del 198.51.100.7/32 dev v0");
+	ck_assert(!has("198.51.100.7"));
+
+	/* with it, some time later: it is ours before we may use it */
+	ip("addr add 2001:db8::2/64 dev d0");
+	ck_assert(own("2001:db8::2") && !has("2001:db8::2"));
+	changes = 0;
+	await_has("2001:db8::2", true);
+
+	ip("addr del 2001:db8::1/64 dev d0");
+	ck_assert(!has("2001:db8::1") && has("2001:db8::2"));
+	/* or while it lasts, if that is wanted */
+	if (be_optimistic()) {
+		ip("addr add 2001:db8::4/64 dev d0 optimistic");
+		ck_assert(has("2001:db8::4"));
+	}
+	ck_assert_uint_eq(rtnl_stats(rt)->bad, 0);
+	rtnl_close(rt);
+}
+END_TEST
+
+/* An address that somebody else has: tested, found taken, and left so; used before or not. */
+START_TEST(addresses_that_are_taken)
+{
+	static const struct rtnl_ops	 ops = { .changed = changed_cb };
+	bool				 early = _i == 1;
+	struct rtnl			*again;
+	int				 err = 0;
+
+	ck_assert_int_eq(system("ip link add d0 type veth peer name d1 && ip link set d0 up && "
+	    "ip link set d1 up && ip addr add 2001:db8::3/64 dev d1 nodad"), 0);
+	rt = rtnl_open(loop, 2000, &ops, NULL, &err);
+	ck_assert_msg(rt != NULL, "%s", strerror(-err));
+	if (early && !be_optimistic())
+		return;
+	ip(early ? "addr add 2001:db8::3/64 dev d0 optimistic" : "addr add 2001:db8::3/64 dev d0");
+	ck_assert(has("2001:db8::3"));
+	/* wait until the test has failed, then take the other one away */
+	for (int i = 0; i < 500 && system("ip -6 addr show dev d0 | grep -q dadfailed") != 0; i++)
+		usleep(10000);
+	ip("addr del 2001:db8::3/64 dev d1");
+	ck_assert(own("2001:db8::3") && !has("2001:db8::3"));
+	/* the same for one who comes later and reads it all */
+	again = rt;
+	rt = rtnl_open(loop, 2000, &ops, NULL, &err);
+	ck_assert_msg(rt != NULL, "%s", strerror(-err));
+	ck_assert(own("2001:db8::3") && !has("2001:db8::3"));
+	rtnl_close(rt);
+	rtnl_close(again);
+}
+END_TEST
+
+/* One of two that differ in their prefix only goes: the other one is still there. */
+START_TEST(the_same_address_twice)
+{
+	static const struct rtnl_ops	 ops = { .changed = changed_cb };
+	int				 err = 0;
+
+	rt = rtnl_open(loop, 2000, &ops, NULL, &err);
+	ck_assert_ptr_nonnull(rt);
+	ip("addr add 10.0.0.1/24 dev lo");
+	ip("addr add 10.0.0.1/32 dev lo");
+	ip("addr del 10.0.0.1/24 dev lo");
+	ck_assert(own("10.0.0.1") && has("10.0.0.1"));
+	ip("addr add 10.0.0.1 peer 10.0.0.2/32 dev lo");
+	ip("addr add 10.0.0.1 peer 10.0.0.3/32 dev lo");
+	ip("addr del 10.0.0.1/32 dev lo");
+	ip("addr del 10.0.0.1 peer 10.0.0.2/32 dev lo");
+	ck_assert(own("10.0.0.1") && has("10.0.0.1") && !has("10.0.0.3"));
+	ip("addr del 10.0.0.1 peer 10.0.0.3/32 dev lo");
+	ck_assert(!own("10.0.0.1") && !has("10.0.0.1"));
 	rtnl_close(rt);
 }
 END_TEST
@@ -1258,6 +1389,9 @@ make_suite(void)
 	tcase_add_test(tc, unused_entries_have_counted_nothing);
 	tcase_add_test(tc, packets_are_evidence);
 	tcase_add_test(tc, addresses_are_followed);
+	tcase_add_test(tc, usable_addresses);
+	tcase_add_loop_test(tc, addresses_that_are_taken, 0, 2);
+	tcase_add_test(tc, the_same_address_twice);
 	tcase_add_test(tc, lost_addresses_are_forgotten_in_time);
 	tcase_add_test(tc, address_overrun_is_made_good);
 	suite_add_tcase(s, tc);
