@@ -31,21 +31,12 @@ int	kct_sys_get(const char *name, uint32_t *value) __attribute__((warn_unused_re
 int	kct_sys_set(const char *name, uint32_t value) __attribute__((warn_unused_result));
 
 /*
- * See to it that all new flows emit events (nf_conntrack_events = 1; with 2,
- * the default, flows born before the first listener never do).  1 if it had to
- * be changed, 0 if not; -errno if it is not 1 and cannot be set: -EACCES,
- * -EPERM or -EROFS if that is not permitted.
- */
-int	kct_sys_enable_events(void) __attribute__((warn_unused_result));
-/*
- * The same for counters (nf_conntrack_acct = 1): every entry that is made from
- * then on counts its packets; those that are there already never will.
- */
-int	kct_sys_enable_acct(void) __attribute__((warn_unused_result));
-
-/*
- * A sysctl that is to be 1 and that others may change: "events" or "acct".
- * Zero but for its name at first.
+ * A sysctl that is to be 1 and that others may change; zero but for its name
+ * at first.
+ *
+ * "events": with 1 all new flows emit events; with 2, the default, only those
+ * that are born while there is a listener; with 0 none, ever.
+ * "acct": with 1 all new entries count their packets, with 0 none, ever.
  */
 struct kct_watch {
 	const char	*name;

@@ -183,22 +183,6 @@ enable(const char *name, uint32_t *found)
 	return (rc = kct_sys_set(name, 1)) < 0 ? rc : 1;
 }
 
-int
-kct_sys_enable_events(void)
-{
-	uint32_t	 v;
-
-	return enable("events", &v);
-}
-
-int
-kct_sys_enable_acct(void)
-{
-	uint32_t	 v;
-
-	return enable("acct", &v);
-}
-
 enum kct_watched
 kct_sys_watch(struct kct_watch *w)
 {

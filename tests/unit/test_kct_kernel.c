@@ -899,9 +899,6 @@ START_TEST(the_system_is_probed)
 	ck_assert_int_eq(kct_sys_get("tcp_timeout_established", &v), 0);
 	ck_assert_int_eq(kct_sys_get("no_such_thing", &v), -ENOENT);
 	ck_assert_int_eq(kct_sys_get("../core/somaxconn", &v), -EINVAL);
-	ck_assert_int_eq(kct_sys_set("events", 2), 0);
-	ck_assert_int_eq(kct_sys_enable_events(), 1);
-	ck_assert_int_eq(kct_sys_enable_events(), 0);
 	ck_assert_int_eq(kct_sys_boot_id(id), 0);
 	ck_assert_int_eq(kct_sys_boot_id(again), 0);
 	ck_assert_mem_eq(id, again, sizeof(id));
@@ -928,9 +925,6 @@ START_TEST(sysctls_are_watched)
 		ck_assert_uint_eq(v, 1);
 		ck_assert_int_eq(kct_sys_watch(&w), KCT_WATCH_SAME);
 	}
-	ck_assert_int_eq(kct_sys_set("acct", 0), 0);
-	ck_assert_int_eq(kct_sys_enable_acct(), 1);
-	ck_assert_int_eq(kct_sys_enable_acct(), 0);
 	/* one that does not exist has not changed */
 	w = (struct kct_watch){ .name = "no_such_thing" };
 	ck_assert_int_eq(kct_sys_watch(&w), KCT_WATCH_SAME);
@@ -1038,7 +1032,7 @@ START_TEST(unused_entries_have_counted_nothing)
 	g = get_one(&f);
 	ck_assert(!(g.has & FLOW_HAS_PACKETS));
 	/* an entry from before never counts */
-	ck_assert_int_eq(kct_sys_enable_acct(), 1);
+	ck_assert_int_eq(kct_sys_set("acct", 1), 0);
 	g = get_one(&f);
 	ck_assert(!(g.has & FLOW_HAS_PACKETS));
 	must(other, KCT_DELETE, 0, &f);
@@ -1072,7 +1066,7 @@ START_TEST(packets_are_evidence)
 	if (!track_loopback())
 		return;
 	back.orig = f.reply;
-	ck_assert_int_ge(kct_sys_enable_acct(), 0);
+	ck_assert_int_eq(kct_sys_set("acct", 1), 0);
 	for (written = 0; written < 2; written++) {
 		nseen = 0;
 		if (written)
