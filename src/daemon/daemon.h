@@ -65,6 +65,8 @@ struct daemon {
 	STAILQ_HEAD(, pending)	 results;	/* of jobs that are done, to be handed over */
 	uint64_t		 dump_end_us;
 	bool			 address_change;
+	struct kct_watch	 events, acct;	/* sysctls */
+	uint64_t		 events_us;	/* when the kernel was last seen to have events for all flows */
 
 	struct ctlsrv		*ctl;
 	uint64_t		 waiting[MAX_WAITING];	/* requests held until the takeover is done */

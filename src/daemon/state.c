@@ -319,6 +319,7 @@ kernel_stats(struct daemon *d)
 	set(j, "writes_deleted_total", num(w->items[KCT_DELETE]));
 	set(j, "writes_read_total", num(w->items[KCT_GET]));
 	set(j, "writes_tightened_total", num(w->items[KCT_STRICT]));
+	set(j, "writes_relaxed_total", num(w->items[KCT_RELAX]));
 	set(j, "writes_without_master_total", num(w->lost_master));
 	set(j, "writes_without_helper_total", num(w->lost_helper));
 	set(j, "writes_without_labels_total", num(w->lost_labels));
