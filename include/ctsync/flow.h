@@ -223,7 +223,7 @@ struct flow {
 
 #define FLOW_KEY_MAX		40	/* bytes of the longest packed key (IPv6 with zone) */
 #define FLOW_BODY_MAX		1024	/* bytes of the longest body that is taken */
-#define FLOW_BODY_OWN_MAX	296	/* bytes that a body without unknown attributes needs at most */
+#define FLOW_BODY_OWN_MAX	297	/* bytes that a body without unknown attributes needs at most */
 
 /* Attribute types of the body (doc/wire.md); the top bit: must understand. */
 #define FLOW_A_MUST		0x80u

@@ -36,9 +36,10 @@ enum local_end {
 /*
  * An entry of the kernel has ended.  key is that of the flow; f what the table
  * held, or what the event showed if it held nothing.  Valid during the call.
+ * It did not end before at_us (0: nothing is known of that).
  */
 typedef void	local_ended_fn(void *ctx, const uint8_t *key, size_t klen, const struct flow *f,
-		    enum local_end how);
+		    enum local_end how, uint64_t at_us);
 
 /* Does the filter let the (complete) flow through? */
 typedef bool	local_filter_fn(void *ctx, const struct flow *f);

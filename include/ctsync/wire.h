@@ -266,7 +266,7 @@ void	wire_put_bytes(struct wbuf *w, uint8_t kind, const void *p, size_t n);
 #define WIRE_DIGEST_SIZE	(WIRE_RECORD_HEAD + 12)
 #define WIRE_SNAP_SIZE		(WIRE_RECORD_HEAD + 16)
 #define WIRE_RETELL_SIZE	(WIRE_RECORD_HEAD + 17)
-#define WIRE_CLAIM_SIZE(n)	(WIRE_RECORD_HEAD + 20 + 8 * (size_t)(n))
+#define WIRE_CLAIM_SIZE(n)	(WIRE_RECORD_HEAD + 21 + 8 * (size_t)(n))
 
 /*
  * The next record: true and its kind and body, false at the end or when what

@@ -26,7 +26,7 @@ ownership_new(struct node *n)
 	o->term = n->conf.term;
 	o->asked = n->conf.asked;
 	o->resume = n->conf.role == NODE_ACTIVE;
-	o->standby_us = n->now_us;
+	o->standby_us = o->active_us = n->now_us;
 	o->clock_s = n->ops->wall_s(n->ctx) - (uint32_t)(n->now_us / 1000000);
 	local_set_clock(n->local, o->clock_s);
 	local_observe(n->local, ownership_end, n);
@@ -114,6 +114,7 @@ ownership_activate(struct node *n)
 	o->role = NODE_ACTIVE;
 	o->asked = true;
 	if (!was_active) {
+		o->active_us = n->now_us;
 		ends_forget(o);
 		log_msg(LOG_NOTICE, "role: active, term %u", o->term);
 	}

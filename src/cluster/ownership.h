@@ -63,11 +63,10 @@ enum life	 ownership_compare(const struct flow *theirs, const struct flow *ours)
 bool		 ownership_ended(struct node *n, unsigned peer, uint32_t h, const struct flow *f);
 bool		 ownership_marked(const struct node *n, unsigned peer, uint32_t h);
 /* Does another peer tell the key by an entry that counts more? */
-bool		 ownership_outranked(struct node *n, unsigned peer, const struct flow *f,
-		    const uint8_t *key, size_t klen);
+bool		 ownership_outranked(struct node *n, unsigned peer, const uint8_t *key, size_t klen);
 /* For local_observe(): ctx is the node. */
 void		 ownership_end(void *ctx, const uint8_t *key, size_t klen, const struct flow *f,
-		    enum local_end how);
+		    enum local_end how, uint64_t at_us);
 
 /* --- our claims --- */
 

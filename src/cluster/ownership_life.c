@@ -43,31 +43,43 @@ load(const struct node *n, unsigned peer, uint32_t h, struct flow *f)
 	return flow_unpack(body, len, f) == 0;
 }
 
-bool
-ownership_outranked(struct node *n, unsigned peer, const struct flow *f, const uint8_t *key,
-    size_t klen)
+/* Does the entry of peer a count more than that of peer b? */
+static bool
+beats(const struct node *n, unsigned a, const struct flow *fa, unsigned b, const struct flow *fb)
 {
-	const struct owner_peer	*p = &n->ownership->peers[peer], *q;
-	struct flow		 other;
-	enum life		 life;
-	uint32_t		 h;
-	unsigned		 i;
+	uint32_t	 ta = n->ownership->peers[a].term, tb = n->ownership->peers[b].term;
+
+	switch (ownership_compare(fa, fb)) {
+	case LIFE_YOUNGER:
+		return true;
+	case LIFE_OLDER:
+		return false;
+	default:
+		return ta != tb ? ta > tb : session_id(n->session[a]) < session_id(n->session[b]);
+	}
+}
+
+/*
+ * Births that are not known make the comparison of three entries go in circles;
+ * one after the other has a winner all the same.
+ */
+bool
+ownership_outranked(struct node *n, unsigned peer, const uint8_t *key, size_t klen)
+{
+	struct flow	 best, other;
+	unsigned	 i, winner = NODE_PEERS_MAX;
+	uint32_t	 h;
 
 	for (i = 0; i < n->npeers; i++) {
-		q = &n->ownership->peers[i];
-		if (i == peer || (h = cluster_find(n, i, key, klen)) == FTAB_NIL ||
-		    !load(n, i, h, &other) || ownership_ended(n, i, h, &other))
+		if ((h = cluster_find(n, i, key, klen)) == FTAB_NIL || !load(n, i, h, &other) ||
+		    ownership_ended(n, i, h, &other))
 			continue;
-		life = ownership_compare(&other, f);
-		if (life == LIFE_YOUNGER)
-			return true;
-		if (life == LIFE_OLDER)
+		if (winner != NODE_PEERS_MAX && !beats(n, i, &other, winner, &best))
 			continue;
-		if (q->term > p->term || (q->term == p->term &&
-		    session_id(n->session[i]) < session_id(n->session[peer])))
-			return true;
+		winner = i;
+		best = other;
 	}
-	return false;
+	return winner != NODE_PEERS_MAX && winner != peer;
 }
 
 /* --- ends --------------------------------------------------------------------------- */
@@ -76,8 +88,6 @@ ownership_outranked(struct node *n, unsigned peer, const struct flow *f, const u
 static bool
 closing(const struct flow *f)
 {
-	if (f->expect)
-		return true;
 	if (f->proto == IPPROTO_TCP)
 		return f->tcp_state >= FLOW_TCP_FIN_WAIT && f->tcp_state <= FLOW_TCP_CLOSE;
 	if (f->proto == IPPROTO_SCTP)
@@ -231,7 +241,7 @@ may_be_told_again(const struct node *n)
 
 void
 ownership_end(void *ctx, const uint8_t *key, size_t klen, const struct flow *f,
-    enum local_end how)
+    enum local_end how, uint64_t at_us)
 {
 	struct node	*n = ctx;
 	struct flow	 theirs;
@@ -240,9 +250,11 @@ ownership_end(void *ctx, const uint8_t *key, size_t klen, const struct flow *f,
 	uint32_t	 h;
 	unsigned	 i;
 
-	if (n->ownership == NULL || !ownership_active(n))
+	/* an expectation ends with its master, soon by itself, or when what it expects comes */
+	if (n->ownership == NULL || !ownership_active(n) || f->expect)
 		return;
-	if (how == LOCAL_END_UNUSED ||
+	/* what may have ended before the takeover was a leftover that nobody used */
+	if (how == LOCAL_END_UNUSED || at_us < n->ownership->active_us ||
 	    (how == LOCAL_END_USED && !closing(f) && carried_elsewhere(n, key, klen, f))) {
 		lapsed(n, key, klen, f);
 		return;

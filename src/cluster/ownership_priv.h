@@ -44,6 +44,7 @@ struct ownership {
 	bool			 asked;		/* somebody wants this role, it is not only kept */
 	bool			 resume;
 	uint64_t		 standby_us;
+	uint64_t		 active_us;	/* since when, while it is active */
 	uint32_t		 clock_s;	/* cluster time at monotonic time 0 */
 	struct u64set		 ends[2];	/* recent ones, by ends_at_us, and before */
 	uint64_t		 ends_at_us;

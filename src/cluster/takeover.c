@@ -124,19 +124,6 @@ describe(struct node *n)
 
 /* --- adoption ------------------------------------------------------------------------ */
 
-/* What is written from now on is compared with what events say from now on. */
-static void
-begin_adoption(struct node *n)
-{
-	struct takeover	*t = n->takeover;
-
-	if (t->adopting && t->jobs > 0)
-		return;			/* results of earlier jobs are still to come */
-	t->adopting = true;
-	t->adopt_us = n->now_us;
-	local_adopting(n->local, true, n->now_us);
-}
-
 /*
  * Nothing is under way any more.  Of what the kernel had already our writes have
  * set bits of the status, but cleared none, and left the translation alone: read
@@ -154,6 +141,21 @@ end_adoption(struct node *n)
 	t->unsure = false;
 	t->adopting = false;
 	local_adopting(n->local, false, n->now_us);
+}
+
+/* What is written from now on is compared with what events say from now on. */
+static void
+begin_adoption(struct node *n)
+{
+	struct takeover	*t = n->takeover;
+
+	if (t->adopting && t->jobs > 0)
+		return;			/* results of earlier jobs are still to come */
+	if (t->adopting)
+		end_adoption(n);
+	t->adopting = true;
+	t->adopt_us = n->now_us;
+	local_adopting(n->local, true, n->now_us);
 }
 
 /* --- walks ------------------------------------------------------------------------------ */

@@ -126,7 +126,7 @@ takeover_entry(struct node *n, unsigned peer, uint32_t h, unsigned pass, bool fu
 	if (!its_turn(n, f, pass))
 		return ENTRY_LATER;
 	/* looked at again in the next pass: the other copy may go before we come to it */
-	if (ownership_outranked(n, peer, f, body, klen))
+	if (n->npeers > 1 && ownership_outranked(n, peer, body, klen))
 		return ENTRY_NONE;
 	own = local_find(n->local, body, klen);
 	if (own != FTAB_NIL)

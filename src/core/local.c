@@ -396,7 +396,7 @@ on_destroy(struct local *l, uint32_t h, const struct local_key *k, const struct 
 	if (h == FTAB_NIL) {
 		local_delta_drop(l, k);
 		if (l->adopting)
-			local_tell_end(l, h, k, f);
+			local_tell_end(l, h, k, f, now_us);
 		return;
 	}
 	id = *feed_id(l->feed, h);
@@ -411,7 +411,7 @@ on_destroy(struct local *l, uint32_t h, const struct local_key *k, const struct 
 		return;
 	if (local_hold(l, h, now_us))
 		return;
-	local_tell_end(l, h, k, f);
+	local_tell_end(l, h, k, f, now_us);
 	local_remove(l, h, now_us);
 }
 

@@ -463,7 +463,7 @@ got_gone(struct local *l, uint32_t h, const struct local_key *k, uint64_t now_us
 		if (local_load(l, h, &cur))
 			record(l, VERIFY_MISSING_THERE, &cur, NULL);
 	}
-	local_tell_end(l, h, k, NULL);
+	local_tell_end(l, h, k, NULL, l->dump_us);
 	local_remove(l, h, now_us);
 }
 

@@ -98,7 +98,7 @@ held_end(struct local *l, uint32_t h, uint64_t now_us)
 	body = ftab_body(feed_table(l->feed), h, &len);
 	k.len = (uint8_t)flow_key_len(body, len);
 	memcpy(k.key, body, k.len);
-	local_tell_end(l, h, &k, NULL);
+	local_tell_end(l, h, &k, NULL, 0);
 	local_remove(l, h, now_us);
 }
 

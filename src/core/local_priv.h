@@ -161,8 +161,9 @@ void	 local_note_reply(struct local *l, const struct flow *cur, const struct flo
 uint32_t local_store_new(struct local *l, const struct local_key *k, const struct flow *f,
 	    uint32_t born, uint64_t now_us);
 /* local_use.c */
-/* The entry ends: tell the observer.  f is the event, or NULL if nothing but its absence tells of it. */
-void	 local_tell_end(struct local *l, uint32_t h, const struct local_key *k, const struct flow *f);
+/* The entry has ended, not before at_us (0: unknown): tell the observer.  f is the event, or NULL if nothing but its absence tells of it. */
+void	 local_tell_end(struct local *l, uint32_t h, const struct local_key *k, const struct flow *f,
+	    uint64_t at_us);
 /* A takeover has written entry h, which the kernel had before (there), or had not. */
 void	 local_copied(struct local *l, uint32_t h, bool there);
 /* A packet has passed: it is a copy no more; *cur is what is going to be stored. */

@@ -137,7 +137,8 @@ how_ended(const struct local *l, uint32_t h, const struct flow *f)
 }
 
 void
-local_tell_end(struct local *l, uint32_t h, const struct local_key *k, const struct flow *f)
+local_tell_end(struct local *l, uint32_t h, const struct local_key *k, const struct flow *f,
+    uint64_t at_us)
 {
 	enum local_end	 how = how_ended(l, h, f);
 	struct flow	 cur;
@@ -145,9 +146,9 @@ local_tell_end(struct local *l, uint32_t h, const struct local_key *k, const str
 	if (l->ended_fn == NULL)
 		return;
 	if (h != FTAB_NIL && local_load(l, h, &cur))
-		l->ended_fn(l->ended_ctx, k->key, k->len, &cur, how);
+		l->ended_fn(l->ended_ctx, k->key, k->len, &cur, how, at_us);
 	else if (f != NULL)
-		l->ended_fn(l->ended_ctx, k->key, k->len, f, how);
+		l->ended_fn(l->ended_ctx, k->key, k->len, f, how, at_us);
 }
 
 /* --- what a purge asks ------------------------------------------------------------------ */

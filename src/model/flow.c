@@ -231,10 +231,8 @@ flow_pack(const struct flow *f, uint8_t *out, size_t cap)
 			flow_put_rare(&w, f);
 		if (f->born != 0 && FLOW_KNOWN_MAX >= FLOW_A_BORN)
 			put_uint_attr(&w, FLOW_A_BORN, f->born);
-		if (f->copy && FLOW_KNOWN_MAX >= FLOW_A_COPY) {
-			wbuf_u8(&w, FLOW_A_COPY);
-			wbuf_u8(&w, 0);
-		}
+		if (f->copy && FLOW_KNOWN_MAX >= FLOW_A_COPY)
+			put_uint_attr(&w, FLOW_A_COPY, 1);
 	}
 	wbuf_bytes(&w, f->extra, f->extra_len);
 	return wbuf_ok(&w) && w.len <= FLOW_BODY_MAX ? w.len : 0;
@@ -352,7 +350,7 @@ get_attr(uint8_t type, struct rbuf *r, struct flow *f, bool *known)
 		if (FLOW_KNOWN_MAX < FLOW_A_COPY)
 			break;
 		f->copy = true;
-		return f->expect || r->len != 0 ? -EBADMSG : 0;
+		return f->expect || r->len != 1 || *r->p != 1 ? -EBADMSG : 0;
 	default:
 		if ((type & ~FLOW_A_MUST) <= FLOW_KNOWN_MAX)
 			return flow_get_rare(type & (uint8_t)~FLOW_A_MUST, r, f);

@@ -381,6 +381,7 @@ wire_put_claim(struct wbuf *w, const struct wire_claim *c)
 	wire_put_head(w, WIRE_CLAIM, WIRE_CLAIM_SIZE(c->nexcept) - WIRE_RECORD_HEAD);
 	put_versions_of(w, &c->pos);
 	wbuf_u32(w, c->term);
+	wbuf_u8(w, (uint8_t)c->nexcept);
 	for (i = 0; i < c->nexcept; i++)
 		wbuf_u64(w, c->except[i]);
 }
@@ -388,13 +389,15 @@ wire_put_claim(struct wbuf *w, const struct wire_claim *c)
 bool
 wire_get_claim(struct rbuf *r, struct wire_claim *c)
 {
-	struct wire_claim	 in;
+	struct wire_claim	 in = { .term = 0 };
 	unsigned		 i;
+	uint8_t			 n;
 
 	if (!get_versions_of(r, &in.pos) || !rbuf_u32(r, &in.term) || in.term == 0 ||
-	    in.term > WIRE_TERM_MAX || r->len % 8 != 0 || r->len / 8 > WIRE_CLAIM_EXCEPT)
+	    in.term > WIRE_TERM_MAX || !rbuf_u8(r, &n) || n > WIRE_CLAIM_EXCEPT ||
+	    r->len != 8 * (size_t)n)
 		return false;
-	in.nexcept = (unsigned)(r->len / 8);
+	in.nexcept = n;
 	for (i = 0; i < in.nexcept; i++)
 		if (!rbuf_u64(r, &in.except[i]))
 			return false;

@@ -630,19 +630,24 @@ kct_build_timeout(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
 	return kct_finish(buf, p);
 }
 
-/* BE_LIBERAL as in flags, in both directions; the kernel leaves what is not in the mask. */
+/*
+ * BE_LIBERAL as in flags, in both directions; the kernel leaves what is not in
+ * the mask.  What it knows of the windows of an entry that becomes liberal is
+ * stale: MAXACK_SET goes, and comes back when it has seen them again.
+ */
 static size_t
 build_liberal(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f, unsigned flags)
 {
-	uint8_t	*p, *info, *tcp;
+	unsigned	 mask = FLOW_TF_BE_LIBERAL | (flags != 0 ? FLOW_TF_MAXACK_SET : 0);
+	uint8_t		*p, *info, *tcp;
 
 	if (cap < KCT_MSG_MAX)
 		return 0;
 	p = put_key(buf, IPCTNL_MSG_CT_NEW, 0, seq, f);
 	p = info = nest_begin(p, CTA_PROTOINFO);
 	p = tcp = nest_begin(p, CTA_PROTOINFO_TCP);
-	p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, flags, FLOW_TF_BE_LIBERAL);
-	p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_REPLY, flags, FLOW_TF_BE_LIBERAL);
+	p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, flags, mask);
+	p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_REPLY, flags, mask);
 	nest_end(tcp, p);
 	nest_end(info, p);
 	return kct_finish(buf, p);

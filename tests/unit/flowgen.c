@@ -11,7 +11,7 @@
 #include "flowgen.h"
 
 /* Attributes of later versions have higher types than those of this one. */
-#define LATER	(FLOW_A_BORN + 1)
+#define LATER	(FLOW_A_COPY + 1)
 
 static uint64_t	 state;
 
@@ -136,6 +136,7 @@ fg_born(struct flow *f)
 	do
 		f->born = fg_value();
 	while (f->born == 0);
+	f->copy = fg_value() % 3 == 0;
 }
 
 /* --- what few flows have ---------------------------------------------------- */
@@ -389,6 +390,7 @@ fg_same(const struct flow *a, const struct flow *b)
 	ck_assert_uint_eq(a->id, b->id);
 	ck_assert_uint_eq(a->packets, b->packets);
 	ck_assert_uint_eq(a->born, b->born);
+	ck_assert_int_eq(a->copy, b->copy);
 	ck_assert_uint_eq(a->commanded, b->commanded);
 	ck_assert_uint_eq(a->tcp_state, b->tcp_state);
 	ck_assert_mem_eq(a->tcp_flags, b->tcp_flags, 2);

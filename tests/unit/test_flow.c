@@ -212,7 +212,7 @@ START_TEST(room_for_a_body)
 	len = flow_pack(&f, body, sizeof(body));
 	memset(extra, 0, sizeof(extra));
 	for (cap = 0; cap + 200 < FLOW_BODY_MAX - len; cap += 200) {
-		extra[cap] = (uint8_t)(16 + cap / 200);
+		extra[cap] = (uint8_t)(17 + cap / 200);
 		extra[cap + 1] = 198;
 	}
 	extra[cap] = 100;
@@ -469,10 +469,10 @@ START_TEST(born_rules)
 	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\0", &f), -EBADMSG);
 	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\5\0\0\0\0\1", &f), -EBADMSG);
 	/* the last of what is known: before what a later version adds */
-	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\1\7\x10\1x", &f), 0);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\1\7\x11\1x", &f), 0);
 	ck_assert_uint_eq(f.born, 7);
 	ck_assert_uint_eq(f.extra_len, 3);
-	ck_assert_int_eq(UNPACK(17, "\1\1\6\x10\1x\x0f\1\7", &f), -EBADMSG);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x11\1x\x0f\1\7", &f), -EBADMSG);
 
 	fg_flow(&f, AF_INET6, IPPROTO_TCP, FLOW_ZONE_NONE, 0);
 	len = flow_pack(&f, old, sizeof(old));
@@ -497,7 +497,7 @@ END_TEST
 
 START_TEST(attributes_of_later_versions)
 {
-	static const char	 tail[] = "\x10\0\x11\1x\x7f\3abc";
+	static const char	 tail[] = "\x11\0\x12\1x\x7f\3abc";
 	uint8_t			 body[FLOW_BODY_MAX], again[FLOW_BODY_MAX];
 	struct flow		 f;
 	size_t			 off = bare(body, 17), len;
@@ -520,7 +520,7 @@ START_TEST(attributes_of_later_versions)
 	for (type = 2; type < 128; type++) {
 		body[off + 3] = (uint8_t)(type | FLOW_A_MUST);
 		body[off + 4] = 0;
-		if (type <= FLOW_A_BORN) {
+		if (type <= FLOW_A_COPY) {
 			ck_assert_int_eq(flow_unpack(body, off + 5, &f), -EBADMSG);
 			body[off + 3] = (uint8_t)type;
 			ck_assert_int_eq(flow_unpack(body, off + 5, &f), -EBADMSG);
@@ -543,7 +543,7 @@ START_TEST(too_long)
 
 	memcpy(body + len, "\1\1\6", 3);
 	len += 3;
-	for (type = 16; len + 257 <= FLOW_BODY_MAX; type++, len += 257) {
+	for (type = 17; len + 257 <= FLOW_BODY_MAX; type++, len += 257) {
 		body[len] = type;
 		body[len + 1] = 255;
 	}

@@ -244,7 +244,7 @@ END_TEST
 /* Flags and mask of both directions are the last two attributes. */
 START_TEST(strict_and_relax_touch_only_liberal)
 {
-	static const uint8_t	 clear[] = { 0, 0x08, 0, 0 }, set[] = { 0x08, 0x08, 0, 0 };
+	static const uint8_t	 clear[] = { 0, 0x08, 0, 0 }, set[] = { 0x08, 0x28, 0, 0 };
 	uint8_t			 buf[KCT_MSG_MAX];
 	struct flow		 f;
 	size_t			 len, other;
