@@ -33,13 +33,24 @@ enum local_end {
 	LOCAL_END_COMMANDED	/* a program had it deleted */
 };
 
-/*
- * An entry of the kernel has ended.  key is that of the flow; f what the table
- * held, or what the event showed if it held nothing.  Valid during the call.
- * It did not end before at_us (0: nothing is known of that).
- */
-typedef void	local_ended_fn(void *ctx, const uint8_t *key, size_t klen, const struct flow *f,
-		    enum local_end how, uint64_t at_us);
+/* Who decides what births and ends mean; its arguments are valid during the call. */
+struct local_observer {
+	/*
+	 * An entry of the kernel has ended.  key is that of the flow; f what the
+	 * table held, or what the event showed if it held nothing.  It did not
+	 * end before at_us (0: nothing is known of that).  True if the flow is
+	 * over; false if it may live on elsewhere.
+	 */
+	bool		(*ended)(void *ctx, const uint8_t *key, size_t klen, const struct flow *f,
+			    enum local_end how, uint64_t at_us);
+	/*
+	 * A packet has made an entry at the time of the cluster now_s: when was
+	 * the flow born?  *stray: the packet belongs to a flow that is older than
+	 * its entry here.
+	 */
+	uint32_t	(*birth)(void *ctx, const uint8_t *key, size_t klen, const struct flow *f,
+			    uint32_t now_s, bool *stray);
+};
 
 /* Does the filter let the (complete) flow through? */
 typedef bool	local_filter_fn(void *ctx, const struct flow *f);
@@ -67,8 +78,8 @@ struct local	*local_new(struct feed *feed, const struct kernel_port *kernel, voi
 		    local_filter_fn *filter, void *filter_ctx);
 void		 local_free(struct local *l);
 
-/* Who is told of ends, from now on; NULL: nobody.  Not of what local_removed() removes. */
-void		 local_observe(struct local *l, local_ended_fn *ended, void *ctx);
+/* Borrowed.  Not asked about what local_removed() removes. */
+void		 local_observe(struct local *l, const struct local_observer *o, void *ctx);
 /* Cluster time in seconds at monotonic time 0: births are stamped with it. */
 void		 local_set_clock(struct local *l, uint32_t base_s);
 
@@ -168,6 +179,10 @@ bool		 local_has_master(const struct local *l, const struct flow *f);
 bool		 local_newer(const struct local *l, const uint8_t *key, size_t klen);
 /* Is entry h a copy that no packet is known to have used here? */
 bool		 local_unused(const struct local *l, uint32_t h);
+/* Was entry h made by a packet of a flow that is older than it? */
+bool		 local_stray(const struct local *l, uint32_t h);
+/* Has the kernel ended entry h, and is it only kept because its address has gone? */
+bool		 local_is_held(const struct local *l, uint32_t h);
 /* Has an event touched entry h since that time?  A tick of 66 ms too often rather than too seldom. */
 bool		 local_touched(const struct local *l, uint32_t h, uint64_t since_us);
 /* Are the TCP windows of entry h liberal by our doing?  And: they are, or are strict again. */

@@ -134,7 +134,7 @@ enum recv_verdict recv_verified(const struct recv *r);
 
 /*
  * The remote table, to read; touched and the lower seven flags of an entry's
- * meta data are the caller's, and zero whenever the peer told us of the flow.
+ * meta data are the caller's, and zero when the peer has told something new of the flow.
  */
 struct ftab	*recv_table(const struct recv *r);
 uint64_t	 recv_bytes(const struct recv *r);

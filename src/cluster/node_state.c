@@ -183,7 +183,7 @@ node_peer(struct node *n, unsigned i, uint64_t now_us, struct node_peer_info *in
 bool
 node_ended(const struct node *n, unsigned peer, uint32_t h)
 {
-	return ownership_marked(n, peer, h);
+	return ownership_ended(n, peer, h);
 }
 
 uint32_t

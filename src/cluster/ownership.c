@@ -13,6 +13,9 @@
 
 #define TWO_ACTIVE_US	2000000u	/* a planned switch takes a moment */
 #define BIRTHS_US	10000000u	/* see ownership_births() */
+#define BESIDE_US	30000000u	/* between audits while two nodes are active */
+#define SANE_S		1600000000u	/* a wall clock that shows less was never set */
+#define ABSURD_S	0xf0000000u	/* and one that shows more is wrong */
 #define UNMARK_ENTRIES	4096u		/* looked at in one call */
 
 struct ownership *
@@ -27,19 +30,17 @@ ownership_new(struct node *n)
 	o->asked = n->conf.asked;
 	o->resume = n->conf.role == NODE_ACTIVE;
 	o->standby_us = o->active_us = n->now_us;
+	o->log = (struct log_limit)LOG_LIMIT_INIT;
 	o->clock_s = n->ops->wall_s(n->ctx) - (uint32_t)(n->now_us / 1000000);
 	local_set_clock(n->local, o->clock_s);
-	local_observe(n->local, ownership_end, n);
+	local_observe(n->local, &ownership_observer, n);
+	o->clocked = n->ops->wall_s(n->ctx) > SANE_S;
 	return o;
 }
 
 void
 ownership_free(struct ownership *o)
 {
-	if (o == NULL)
-		return;
-	u64set_clear(&o->ends[0]);
-	u64set_clear(&o->ends[1]);
 	free(o);
 }
 
@@ -115,7 +116,6 @@ ownership_activate(struct node *n)
 	o->asked = true;
 	if (!was_active) {
 		o->active_us = n->now_us;
-		ends_forget(o);
 		log_msg(LOG_NOTICE, "role: active, term %u", o->term);
 	}
 	announce(n, false);
@@ -142,7 +142,6 @@ ownership_release(struct node *n)
 	}
 	o->role = NODE_STANDBY;
 	o->standby_us = n->now_us;
-	ends_forget(o);
 	for (i = 0; i < n->npeers; i++)
 		o->peers[i].claim.held = o->peers[i].next_claim.held = false;
 	log_msg(LOG_NOTICE, "role: standby, term %u", o->term);
@@ -233,11 +232,10 @@ ownership_actives(const struct node *n)
 
 /* The peer decides about its flows itself from now on. */
 static void
-became_active(struct node *n, struct owner_peer *p)
+became_active(struct owner_peer *p)
 {
 	p->unmarking = true;
 	p->unmark_h = FTAB_NIL;
-	ends_forget(n->ownership);
 }
 
 void
@@ -251,7 +249,7 @@ ownership_probe(struct node *n, unsigned peer, const struct wire_probe *probe)
 	if (!p->probed || active != p->active || taking != p->taking || probe->term != p->term)
 		p->settled_us = n->now_us;
 	if (active && !p->active)
-		became_active(n, p);
+		became_active(p);
 	if (!active)
 		p->heard.held = false;
 	rose &= p->probed;
@@ -271,7 +269,7 @@ ownership_new_epoch(struct node *n, unsigned peer, bool rebooted)
 	struct owner_peer	*p = &n->ownership->peers[peer];
 
 	p->settled_us = n->now_us;
-	p->claim.held = p->next_claim.held = p->heard.held = false;
+	p->claim.held = p->next_claim.held = p->heard.held = p->heard.waiting = false;
 	if (rebooted)
 		p->active = p->taking = false;
 }
@@ -282,9 +280,19 @@ ownership_lost(struct node *n, unsigned peer)
 	struct owner_peer	*p = &n->ownership->peers[peer];
 
 	p->active = p->taking = false;
-	p->heard.held = false;
+	p->heard.held = p->heard.waiting = false;
 	if (ownership_active(n))
 		takeover_pass(n, peer);
+}
+
+/* It was not heard for a while: it may have carried what we believe to be ours. */
+void
+ownership_back(struct node *n, unsigned peer)
+{
+	if (!ownership_active(n))
+		return;
+	takeover_pass(n, peer);
+	windows_loosen_all(n);
 }
 
 void
@@ -305,7 +313,13 @@ ownership_hear_clock(struct node *n, uint32_t s)
 	struct ownership	*o = n->ownership;
 	uint32_t		 ours = o->clock_s + (uint32_t)(n->now_us / 1000000);
 
-	if ((int32_t)(s - ours) <= 0)
+	if (s >= ABSURD_S) {
+		log_limited(&o->log, LOG_WARNING, "a peer tells %u as the time of the cluster: is its "
+		    "clock right?", s);
+		return;
+	}
+	o->clocked |= s > SANE_S;
+	if (s <= ours)
 		return;
 	o->clock_s += s - ours;
 	local_set_clock(n->local, o->clock_s);
@@ -346,8 +360,16 @@ watch_actives(struct node *n)
 		o->two_said = false;
 		return;
 	}
-	if (o->two_us == 0)
-		o->two_us = n->now_us;
+	if (o->two_us == 0) {
+		o->two_us = o->beside_us = n->now_us;
+		if (o->role == NODE_ACTIVE)
+			windows_loosen_all(n);
+	}
+	/* which copies are in use is seen by their counters only */
+	if (n->now_us - o->beside_us >= BESIDE_US) {
+		o->beside_us = n->now_us;
+		local_audit(n->local);
+	}
 	if (o->two_said || n->now_us - o->two_us < TWO_ACTIVE_US)
 		return;
 	o->two_said = true;
@@ -404,7 +426,6 @@ ownership_run(struct node *n, bool *more)
 	watch_generations(n);
 	watch_births(n);
 	raise_term(n);
-	ends_run(n->ownership, n->now_us);
 	for (i = 0; i < n->npeers; i++) {
 		claims_run(n, i);
 		if (n->ownership->peers[i].unmarking)

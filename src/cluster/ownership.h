@@ -42,6 +42,8 @@ uint64_t	 ownership_peer_ended(const struct node *n, unsigned peer);
 void		 ownership_probe(struct node *n, unsigned peer, const struct wire_probe *probe);
 void		 ownership_new_epoch(struct node *n, unsigned peer, bool rebooted);
 void		 ownership_lost(struct node *n, unsigned peer);
+/* It is heard again, in the same epoch. */
+void		 ownership_back(struct node *n, unsigned peer);
 void		 ownership_forget(struct node *n, unsigned peer);
 
 /* --- cluster time --- */
@@ -59,14 +61,12 @@ enum life {
 
 /* Two flows of one key: what is *theirs, seen from *ours? */
 enum life	 ownership_compare(const struct flow *theirs, const struct flow *ours);
-/* Is entry h of the peer's table, which is *f, known to have ended here? */
-bool		 ownership_ended(struct node *n, unsigned peer, uint32_t h, const struct flow *f);
-bool		 ownership_marked(const struct node *n, unsigned peer, uint32_t h);
+/* Is entry h of the peer's table known to have ended? */
+bool		 ownership_ended(const struct node *n, unsigned peer, uint32_t h);
 /* Does another peer tell the key by an entry that counts more? */
 bool		 ownership_outranked(struct node *n, unsigned peer, const uint8_t *key, size_t klen);
-/* For local_observe(): ctx is the node. */
-void		 ownership_end(void *ctx, const uint8_t *key, size_t klen, const struct flow *f,
-		    enum local_end how, uint64_t at_us);
+/* A peer that saw the flow of entry h end deletes it: what others tell of that life has ended, too. */
+void		 ownership_ended_at(struct node *n, unsigned peer, uint32_t h);
 
 /* --- our claims --- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Lives and ends (doc/wire.md, section 8.1): which of two entries is the
- * younger one, and whether a flow is known to have ended here.
+ * Lives (doc/wire.md, section 8.1): when flows are born, which of two entries is
+ * the younger one, and what is known to have ended.
  */
 #include <netinet/in.h>
 #include <string.h>
@@ -10,10 +10,13 @@
 #include "session.h"
 #include "takeover.h"
 
-#define ENDS_US		300000000u	/* ends are remembered for once to twice as long */
-#define ENDS_MAX	500000u		/* in that time; more are marked, but not remembered */
 /* What a lost peer holds is taken again for so long when it lapses here. */
 #define LOST_US		900000000u
+#define COPY_LEAST_S	120u		/* a copy with less to live is not copied again */
+#define PROTO_DCCP	33
+/* From linux/netfilter/nf_conntrack_dccp.h. */
+#define DCCP_CLOSEREQ	6
+#define DCCP_TIMEWAIT	8
 
 /* --- lives ---------------------------------------------------------------------- */
 
@@ -72,7 +75,7 @@ ownership_outranked(struct node *n, unsigned peer, const uint8_t *key, size_t kl
 
 	for (i = 0; i < n->npeers; i++) {
 		if ((h = cluster_find(n, i, key, klen)) == FTAB_NIL || !load(n, i, h, &other) ||
-		    ownership_ended(n, i, h, &other))
+		    ownership_ended(n, i, h))
 			continue;
 		if (winner != NODE_PEERS_MAX && !beats(n, i, &other, winner, &best))
 			continue;
@@ -82,9 +85,51 @@ ownership_outranked(struct node *n, unsigned peer, const uint8_t *key, size_t kl
 	return winner != NODE_PEERS_MAX && winner != peer;
 }
 
+/* --- births --------------------------------------------------------------------- */
+
+/* Does the packet that made the entry open a connection? */
+static bool
+opens(const struct flow *f)
+{
+	if (f->proto == IPPROTO_TCP)
+		return (f->has & FLOW_HAS_TCP_STATE) && f->tcp_state == FLOW_TCP_SYN_SENT;
+	if (f->proto == IPPROTO_SCTP)
+		return (f->has & FLOW_HAS_SCTP) && f->rare.sctp_state == FLOW_SCTP_COOKIE_WAIT;
+	return false;
+}
+
+/*
+ * A packet in the middle of a flow makes an entry, too, where the flow has not
+ * been taken over yet.  If a peer tells of the tuple, it is that flow.
+ */
+static uint32_t
+on_birth(void *ctx, const uint8_t *key, size_t klen, const struct flow *f, uint32_t now_s,
+    bool *stray)
+{
+	struct node	*n = ctx;
+	struct flow	 theirs;
+	uint32_t	 h, born = now_s, inherited = 0;
+	unsigned	 i;
+
+	for (i = 0; i < n->npeers; i++) {
+		if ((h = cluster_find(n, i, key, klen)) == FTAB_NIL || !load(n, i, h, &theirs))
+			continue;
+		if (theirs.born >= born)
+			born = theirs.born + 1;
+		if (opens(f) || ownership_ended(n, i, h))
+			continue;
+		*stray = true;
+		if (theirs.born > inherited)
+			inherited = theirs.born;
+	}
+	if (*stray)
+		return inherited;
+	return n->ownership->clocked ? born : 0;
+}
+
 /* --- ends --------------------------------------------------------------------------- */
 
-/* Has the flow said goodbye?  Then that nobody holds it for long is no silence. */
+/* Has the flow said goodbye?  Else time may have ended it where nobody sent it packets. */
 static bool
 closing(const struct flow *f)
 {
@@ -94,65 +139,9 @@ closing(const struct flow *f)
 		return f->rare.sctp_state == FLOW_SCTP_CLOSED ||
 		    (f->rare.sctp_state >= FLOW_SCTP_SHUTDOWN_SENT &&
 		    f->rare.sctp_state <= FLOW_SCTP_SHUTDOWN_ACK_SENT);
+	if (f->proto == PROTO_DCCP)
+		return f->rare.dccp_state >= DCCP_CLOSEREQ && f->rare.dccp_state <= DCCP_TIMEWAIT;
 	return false;
-}
-
-/* A life: its key with its birth; of one whose birth is not known, with the reply tuple. */
-static uint64_t
-life_hash(const struct node *n, const uint8_t *key, size_t klen, const struct flow *f, bool by_birth)
-{
-	uint8_t	 b[FLOW_KEY_MAX + sizeof(f->reply)];
-
-	memcpy(b, key, klen);
-	if (by_birth) {
-		memcpy(b + klen, &f->born, sizeof(f->born));
-		return siphash13(&n->conf.table_key, b, klen + sizeof(f->born));
-	}
-	memcpy(b + klen, &f->reply, sizeof(f->reply));
-	return siphash13(&n->conf.table_key, b, klen + sizeof(f->reply));
-}
-
-void
-ends_forget(struct ownership *o)
-{
-	u64set_clear(&o->ends[0]);
-	u64set_clear(&o->ends[1]);
-}
-
-void
-ends_run(struct ownership *o, uint64_t now_us)
-{
-	if (now_us - o->ends_at_us < ENDS_US)
-		return;
-	o->ends_at_us = now_us;
-	u64set_clear(&o->ends[1]);
-	o->ends[1] = o->ends[0];
-	memset(&o->ends[0], 0, sizeof(o->ends[0]));
-}
-
-/* What cannot be remembered comes back as an unused copy at worst. */
-static void
-remember(struct node *n, const uint8_t *key, size_t klen, const struct flow *f)
-{
-	struct u64set	*s = &n->ownership->ends[0];
-
-	if (s->count >= ENDS_MAX)
-		return;
-	(void)u64set_add(s, life_hash(n, key, klen, f, false));
-	if (f->born != 0)
-		(void)u64set_add(s, life_hash(n, key, klen, f, true));
-}
-
-static bool
-remembered(const struct node *n, const uint8_t *key, size_t klen, const struct flow *f)
-{
-	const struct u64set	*s = n->ownership->ends;
-	uint64_t		 hash;
-
-	if (s[0].count + s[1].count == 0)
-		return false;
-	hash = life_hash(n, key, klen, f, f->born != 0);
-	return u64set_has(&s[0], hash) || u64set_has(&s[1], hash);
 }
 
 static void
@@ -166,34 +155,9 @@ mark(struct node *n, unsigned peer, uint32_t h)
 	n->ownership->peers[peer].ended++;
 }
 
-bool
-ownership_marked(const struct node *n, unsigned peer, uint32_t h)
-{
-	return !n->ownership->peers[peer].unmarking &&
-	    (ftab_meta(recv_table(n->recv[peer]), h)->flags & REMOTE_ENDED);
-}
-
-bool
-ownership_ended(struct node *n, unsigned peer, uint32_t h, const struct flow *f)
-{
-	const uint8_t	*body;
-	size_t		 len;
-
-	if (ownership_marked(n, peer, h))
-		return true;
-	if (!ownership_active(n) || n->ownership->peers[peer].active ||
-	    n->ownership->peers[peer].unmarking)
-		return false;
-	body = ftab_body(recv_table(n->recv[peer]), h, &len);
-	if (!remembered(n, body, flow_key_len(body, len), f))
-		return false;
-	mark(n, peer, h);
-	return true;
-}
-
-/* Does another active node hold that life, or a younger one? */
-static bool
-carried_elsewhere(const struct node *n, const uint8_t *key, size_t klen, const struct flow *f)
+/* That life has ended, or a younger one: what peers tell of it counts no more. */
+static void
+mark_all(struct node *n, const uint8_t *key, size_t klen, const struct flow *f)
 {
 	struct flow	 theirs;
 	enum life	 life;
@@ -201,17 +165,38 @@ carried_elsewhere(const struct node *n, const uint8_t *key, size_t klen, const s
 	unsigned	 i;
 
 	for (i = 0; i < n->npeers; i++) {
-		if (!n->ownership->peers[i].active ||
-		    (h = cluster_find(n, i, key, klen)) == FTAB_NIL || !load(n, i, h, &theirs))
+		if ((h = cluster_find(n, i, key, klen)) == FTAB_NIL || !load(n, i, h, &theirs))
 			continue;
 		life = ownership_compare(&theirs, f);
-		if (life == LIFE_SAME || life == LIFE_YOUNGER)
-			return true;
+		if (life == LIFE_SAME || life == LIFE_OLDER)
+			mark(n, i, h);
 	}
-	return false;
 }
 
-/* Nobody has seen the flow end: who holds it by more than a copy is taken from again. */
+bool
+ownership_ended(const struct node *n, unsigned peer, uint32_t h)
+{
+	return !n->ownership->peers[peer].unmarking &&
+	    (ftab_meta(recv_table(n->recv[peer]), h)->flags & REMOTE_ENDED);
+}
+
+void
+ownership_ended_at(struct node *n, unsigned peer, uint32_t h)
+{
+	struct flow	 f;
+	const uint8_t	*body;
+	size_t		 len;
+
+	body = ftab_body(recv_table(n->recv[peer]), h, &len);
+	if (load(n, peer, h, &f) && !f.expect)
+		mark_all(n, body, flow_key_len(body, len), &f);
+}
+
+/*
+ * Nobody has seen the flow end: whoever still tells it is taken from again.
+ * Two copies that nobody uses do not keep each other alive: see
+ * takeover_timeout().
+ */
 static void
 lapsed(struct node *n, const uint8_t *key, size_t klen, const struct flow *f)
 {
@@ -222,52 +207,33 @@ lapsed(struct node *n, const uint8_t *key, size_t klen, const struct flow *f)
 	for (i = 0; i < n->npeers; i++) {
 		if (n->now_us - session_heard_us(n->session[i]) > LOST_US ||
 		    (h = cluster_find(n, i, key, klen)) == FTAB_NIL || !load(n, i, h, &theirs) ||
-		    theirs.copy || ownership_compare(&theirs, f) == LIFE_OLDER)
+		    ownership_compare(&theirs, f) == LIFE_OLDER)
+			continue;
+		if (theirs.copy && ftab_meta(recv_table(n->recv[i]), h)->timeout_s < COPY_LEAST_S)
 			continue;
 		takeover_follow(n, i, h);
 	}
 }
 
 static bool
-may_be_told_again(const struct node *n)
-{
-	unsigned	 i;
-
-	for (i = 0; i < n->npeers; i++)
-		if (!session_up(n, n->session[i]) || recv_state(n->recv[i]) != RECV_COMPARING)
-			return true;
-	return false;
-}
-
-void
-ownership_end(void *ctx, const uint8_t *key, size_t klen, const struct flow *f,
-    enum local_end how, uint64_t at_us)
+on_end(void *ctx, const uint8_t *key, size_t klen, const struct flow *f, enum local_end how,
+    uint64_t at_us)
 {
 	struct node	*n = ctx;
-	struct flow	 theirs;
-	bool		 marked = false;
-	enum life	 life;
-	uint32_t	 h;
-	unsigned	 i;
+	bool		 active = ownership_active(n), over;
 
 	/* an expectation ends with its master, soon by itself, or when what it expects comes */
-	if (n->ownership == NULL || !ownership_active(n) || f->expect)
-		return;
-	/* what may have ended before the takeover was a leftover that nobody used */
-	if (how == LOCAL_END_UNUSED || at_us < n->ownership->active_us ||
-	    (how == LOCAL_END_USED && !closing(f) && carried_elsewhere(n, key, klen, f))) {
+	if (f->expect)
+		return active;
+	over = how == LOCAL_END_COMMANDED ? active : how == LOCAL_END_USED && closing(f);
+	/* what may have ended before the takeover was a leftover */
+	if (!active || at_us < n->ownership->active_us)
+		return over && how == LOCAL_END_USED;
+	if (over)
+		mark_all(n, key, klen, f);
+	else
 		lapsed(n, key, klen, f);
-		return;
-	}
-	for (i = 0; i < n->npeers; i++) {
-		if ((h = cluster_find(n, i, key, klen)) == FTAB_NIL || !load(n, i, h, &theirs))
-			continue;
-		life = ownership_compare(&theirs, f);
-		if (life != LIFE_SAME && life != LIFE_OLDER)
-			continue;
-		mark(n, i, h);
-		marked = true;
-	}
-	if (marked || may_be_told_again(n))
-		remember(n, key, klen, f);
+	return over;
 }
+
+const struct local_observer	ownership_observer = { on_end, on_birth };

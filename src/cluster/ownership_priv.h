@@ -6,7 +6,6 @@
 #ifndef OWNERSHIP_PRIV_H
 #define OWNERSHIP_PRIV_H
 
-#include "ctsync/u64set.h"
 #include "ownership.h"
 
 /* Of a peer: all that it had told up to pos in an epoch is dealt with, but for some keys. */
@@ -46,8 +45,9 @@ struct ownership {
 	uint64_t		 standby_us;
 	uint64_t		 active_us;	/* since when, while it is active */
 	uint32_t		 clock_s;	/* cluster time at monotonic time 0 */
-	struct u64set		 ends[2];	/* recent ones, by ends_at_us, and before */
-	uint64_t		 ends_at_us;
+	bool			 clocked;	/* a peer has told the time of the cluster, or ours is sane */
+	uint64_t		 beside_us;	/* last audit because two nodes are active */
+	struct log_limit	 log;
 	uint64_t		 two_us;	/* since when two nodes are active, 0: they are not */
 	bool			 two_said;
 	uint64_t		 births_at_us, births_base;
@@ -56,8 +56,7 @@ struct ownership {
 };
 
 /* ownership_life.c */
-void	ends_forget(struct ownership *o);
-void	ends_run(struct ownership *o, uint64_t now_us);
+extern const struct local_observer	ownership_observer;
 
 /* ownership_claim.c */
 void	claims_run(struct node *n, unsigned peer);

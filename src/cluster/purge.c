@@ -185,7 +185,7 @@ told_by_another(const struct node *n, unsigned peer, const uint8_t *key, size_t 
 
 	for (i = 0; i < n->npeers; i++)
 		if (i != peer && (h = cluster_find(n, i, key, klen)) != FTAB_NIL &&
-		    !ownership_marked(n, i, h))
+		    !ownership_ended(n, i, h))
 			return true;
 	return false;
 }
@@ -201,15 +201,16 @@ purge_deleted(struct node *n, unsigned peer, uint32_t h, bool removed)
 
 	body = ftab_body(recv_table(n->recv[peer]), h, &len);
 	klen = flow_key_len(body, len);
-	if ((own = local_find(n->local, body, klen)) == FTAB_NIL)
-		return;
+	own = local_find(n->local, body, klen);
 	if (!ownership_active(n)) {
-		p->wanted |= ownership_peer_active(n, peer);
+		p->wanted |= own != FTAB_NIL && ownership_peer_active(n, peer);
 		return;
 	}
-	if (removed || ownership_peer_active(n, peer) || !local_unused(n->local, own) ||
-	    told_by_another(n, peer, body, klen) || flow_unpack(body, len, &theirs) < 0 ||
-	    theirs.copy || !local_load(n->local, own, &ours) ||
+	if (removed || (own != FTAB_NIL && !local_unused(n->local, own)))
+		return;
+	ownership_ended_at(n, peer, h);
+	if (own == FTAB_NIL || told_by_another(n, peer, body, klen) ||
+	    flow_unpack(body, len, &theirs) < 0 || !local_load(n->local, own, &ours) ||
 	    ownership_compare(&theirs, &ours) == LIFE_OLDER)
 		return;
 	if (p->ended == NULL && (p->ended = kjob_new(KOP_GET, KOWNER_PURGE)) != NULL)

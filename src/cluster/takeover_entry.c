@@ -9,6 +9,7 @@
 #include "ownership.h"
 #include "takeover_priv.h"
 
+#define COPY_LEAST_S	60u
 #define GRE_LIFE_S	432000u		/* as an established TCP connection */
 
 /* Which pass an entry belongs to. */
@@ -49,6 +50,9 @@ takeover_timeout(const struct node *n, const struct flow *f, uint32_t told_s)
 {
 	enum flow_timeout	 t = flow_timeout_class(f);
 
+	/* of a copy that nobody has used there only a part of what it had is left */
+	if (f->copy && told_s > 2 * COPY_LEAST_S)
+		told_s /= 2;
 	if (t == FLOW_TIMEOUTS)
 		return told_s > 0 ? told_s : 1;
 	if (n->conf.fixed_s[t] > 0)
@@ -64,7 +68,7 @@ takeover_timeout(const struct node *n, const struct flow *f, uint32_t told_s)
 static bool
 is_stale(const struct node *n, uint32_t own)
 {
-	if (local_unused(n->local, own))
+	if (local_unused(n->local, own) || local_stray(n->local, own))
 		return true;
 	/* an entry that was never touched by an event was found by a dump, or is older than that */
 	return n->takeover->from_standby && !local_touched(n->local, own, ownership_standby_us(n));
@@ -92,11 +96,13 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 	struct flow	 ours;
 	bool		 stale = is_stale(n, own);
 
-	if (!local_load(n->local, own, &ours))
+	/* the kernel has ended it already, with the address */
+	if (!local_load(n->local, own, &ours) || local_is_held(n->local, own))
 		return ENTRY_WRITE;
 	switch (ownership_compare(theirs, &ours)) {
 	case LIFE_SAME:
-		if (stale && (full || differs(theirs, &ours)))
+		/* a copy must not be renewed from a copy */
+		if (stale && !theirs->copy && (full || differs(theirs, &ours)))
 			return ENTRY_WRITE;
 		break;
 	case LIFE_YOUNGER:
@@ -131,5 +137,5 @@ takeover_entry(struct node *n, unsigned peer, uint32_t h, unsigned pass, bool fu
 	own = local_find(n->local, body, klen);
 	if (own != FTAB_NIL)
 		return against_own(n, f, own, full);
-	return ownership_ended(n, peer, h, f) ? ENTRY_ENDED : ENTRY_WRITE;
+	return ownership_ended(n, peer, h) ? ENTRY_ENDED : ENTRY_WRITE;
 }

@@ -178,10 +178,13 @@ is_whole(enum local_event ev, const struct flow *f)
 }
 
 void
-local_remove(struct local *l, uint32_t h, uint64_t now_us)
+local_remove(struct local *l, uint32_t h, bool ended, uint64_t now_us)
 {
 	local_meta(l, h)->flags = 0;
-	feed_del(l->feed, h, now_us);
+	if (ended)
+		feed_del(l->feed, h, now_us);
+	else
+		feed_remove(l->feed, h, now_us);
 }
 
 /* A flow that is not in the table: the peers must not take ours for complete. */
@@ -247,7 +250,7 @@ local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow 
 		/* what its helper expects goes, too */
 		l->audit |= h != FTAB_NIL && f->helper[0] != '\0' && !f->expect;
 		if (h != FTAB_NIL)
-			local_remove(l, h, now_us);
+			local_remove(l, h, false, now_us);
 		return;
 	}
 	len = flow_pack(f, body, sizeof(body));
@@ -396,7 +399,7 @@ on_destroy(struct local *l, uint32_t h, const struct local_key *k, const struct 
 	if (h == FTAB_NIL) {
 		local_delta_drop(l, k);
 		if (l->adopting)
-			local_tell_end(l, h, k, f, now_us);
+			(void)local_tell_end(l, h, k, f, now_us);
 		return;
 	}
 	id = *feed_id(l->feed, h);
@@ -411,26 +414,25 @@ on_destroy(struct local *l, uint32_t h, const struct local_key *k, const struct 
 		return;
 	if (local_hold(l, h, now_us))
 		return;
-	local_tell_end(l, h, k, f, now_us);
-	local_remove(l, h, now_us);
-}
-
-/* Of a flow that is being born. */
-static uint32_t
-birth(const struct local *l, uint64_t now_us)
-{
-	return l->clock_s + (uint32_t)(now_us / 1000000);
+	local_remove(l, h, local_tell_end(l, h, k, f, now_us), now_us);
 }
 
 static void
 on_unknown(struct local *l, enum local_event ev, const struct local_key *k,
     const struct flow *f, uint64_t now_us)
 {
-	uint32_t	 h;
+	uint32_t	 h, born = 0;
+	bool		 stray = false;
 
 	if (is_whole(ev, f)) {
-		h = local_store_new(l, k, f, ev == LOCAL_NEW ? birth(l, now_us) : 0, now_us);
-		l->stats.born += h != FTAB_NIL && ev == LOCAL_NEW && !f->commanded && !f->expect;
+		if (ev == LOCAL_NEW)
+			born = local_birth(l, k, f, now_us, &stray);
+		h = local_store_new(l, k, f, born, now_us);
+		if (h == FTAB_NIL)
+			return;
+		if (stray)
+			*feed_marks(l->feed, h) |= LM_STRAY;
+		l->stats.born += ev == LOCAL_NEW && !f->commanded && !f->expect;
 	}
 	else if (has_common(f) && !l->filter(l->fctx, f))
 		left_out(l, k, f);
@@ -448,10 +450,15 @@ reborn(struct local *l, enum local_event ev, uint32_t h, const struct local_key 
     const struct flow *was, const struct flow *f, uint64_t now_us)
 {
 	struct flow	 nf = *f;
+	bool		 stray = false;
 
 	l->stats.reborn++;
 	local_used(l, h, &nf);
-	nf.born = ev == LOCAL_NEW && !f->expect ? birth(l, now_us) : 0;
+	nf.born = ev == LOCAL_NEW ? local_birth(l, k, f, now_us, &stray) : 0;
+	if (nf.born != 0 && !stray && nf.born <= was->born)
+		nf.born = was->born + 1;	/* the port was used again within the second */
+	if (stray)
+		*feed_marks(l->feed, h) |= LM_STRAY;
 	local_meta(l, h)->flags = local_meta(l, h)->flags & LF_HELD ? 0 : LF_RECHECK;
 	nf.incarnation = (uint8_t)(was->incarnation + 1);
 	local_store(l, h, k, &nf, now_us);
@@ -472,12 +479,21 @@ may_have_lost_labels(const struct flow *cur, const struct flow *f)
 	    (!(f->has & FLOW_HAS_MARK) || f->mark == cur->mark);
 }
 
+/* A TCP entry in which another connection is opened: the kernel keeps it. */
+static bool
+begins_again(const struct flow *cur, const struct flow *f)
+{
+	return cur->proto == IPPROTO_TCP && !cur->expect && (f->has & FLOW_HAS_TCP_STATE) &&
+	    cur->tcp_state > FLOW_TCP_SYN_RECV && cur->tcp_state != FLOW_TCP_SYN_SENT2 &&
+	    (f->tcp_state == FLOW_TCP_SYN_SENT || f->tcp_state == FLOW_TCP_SYN_RECV);
+}
+
 static void
 on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_key *k,
     const struct flow *f, uint64_t now_us)
 {
 	struct flow	 cur;
-	bool		 other, lost;
+	bool		 other, lost, stray;
 
 	if (!local_load(l, h, &cur)) {
 		local_ask_unknown(l, k, now_us);
@@ -495,6 +511,8 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	lost = ev == LOCAL_UPDATE && may_have_lost_labels(&cur, f);
 	if (!f->commanded)
 		local_used(l, h, &cur);
+	if (begins_again(&cur, f))
+		cur.born = local_birth(l, k, f, now_us, &stray);
 	flow_merge(&cur, f);
 	local_store(l, h, k, &cur, now_us);
 	h = lost ? feed_find(l->feed, k->hash, k->key, k->len) : FTAB_NIL;

@@ -143,9 +143,5 @@ local_removed(struct local *l, const uint8_t *key, size_t klen, bool ended, uint
 		local_meta(l, h)->flags |= LF_RECHECK;
 		return;
 	}
-	local_meta(l, h)->flags = 0;
-	if (ended)
-		feed_del(l->feed, h, now_us);
-	else
-		feed_remove(l->feed, h, now_us);
+	local_remove(l, h, ended, now_us);
 }

@@ -26,6 +26,7 @@
 #define DUMP_ROOM	900u		/* checks that one delivery of a dump may need */
 #define RETRY_US	1000000u	/* after a dump that failed; doubles */
 #define RETRY_MAX_US	30000000u
+#define LONG_S		3600u		/* a timeout that runs down by so much is news */
 #define VERIFY_TRIES	3u		/* verifications begun anew because events were lost */
 
 /* --- asking ---------------------------------------------------------------------- */
@@ -190,13 +191,17 @@ local_dump_begin(struct local *l)
 	u64set_clear(&l->ended[1]);
 }
 
-/* Did the timeout move so far that the peers should know? */
+/*
+ * Did the timeout move so far that the peers should know?  A long one that has
+ * run down to the half is told as well: else a takeover would renew it in full,
+ * again and again.
+ */
 static bool
 timeout_moved(uint32_t told, uint32_t now)
 {
-	uint32_t	 d = told > now ? told - now : now - told;
-
-	return now > told && d > told / 4;
+	if (now > told)
+		return now - told > told / 4;
+	return now < told / 2 && told - now > LONG_S;
 }
 
 static bool
@@ -463,8 +468,7 @@ got_gone(struct local *l, uint32_t h, const struct local_key *k, uint64_t now_us
 		if (local_load(l, h, &cur))
 			record(l, VERIFY_MISSING_THERE, &cur, NULL);
 	}
-	local_tell_end(l, h, k, NULL, l->dump_us);
-	local_remove(l, h, now_us);
+	local_remove(l, h, local_tell_end(l, h, k, NULL, l->dump_us), now_us);
 }
 
 static void

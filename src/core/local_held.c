@@ -88,6 +88,12 @@ local_hold(struct local *l, uint32_t h, uint64_t now_us)
 	return true;
 }
 
+bool
+local_is_held(const struct local *l, uint32_t h)
+{
+	return local_meta(l, h)->flags & LF_HELD;
+}
+
 static void
 held_end(struct local *l, uint32_t h, uint64_t now_us)
 {
@@ -98,8 +104,7 @@ held_end(struct local *l, uint32_t h, uint64_t now_us)
 	body = ftab_body(feed_table(l->feed), h, &len);
 	k.len = (uint8_t)flow_key_len(body, len);
 	memcpy(k.key, body, k.len);
-	local_tell_end(l, h, &k, NULL, 0);
-	local_remove(l, h, now_us);
+	local_remove(l, h, local_tell_end(l, h, &k, NULL, 0), now_us);
 }
 
 bool

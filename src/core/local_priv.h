@@ -30,6 +30,7 @@
 
 /* Marks of feed_marks(). */
 #define LM_COPY		0x01u		/* a takeover wrote it, and no packet is known to have used it */
+#define LM_STRAY	0x04u		/* see local_stray() */
 #define LM_BASE_UNKNOWN	0x02u		/* of a copy: how many packets the kernel had counted before */
 
 /* What an event leaves alone. */
@@ -125,8 +126,8 @@ struct local {
 	struct held			 held;
 	struct expects			 expects;
 
-	local_ended_fn			*ended_fn;
-	void				*ended_ctx;
+	const struct local_observer	*observer;
+	void				*octx;
 	uint32_t			 clock_s;	/* see local_set_clock() */
 	struct carray			 packets;	/* by handle: as last counted, for copies and purges */
 
@@ -150,7 +151,8 @@ local_tick(uint64_t us)
 uint64_t local_earlier(uint64_t a_us, uint64_t b_us);
 struct ftab_meta *local_meta(const struct local *l, uint32_t h);
 void	 local_make_key(const struct local *l, const struct flow *f, struct local_key *k);
-void	 local_remove(struct local *l, uint32_t h, uint64_t now_us);
+/* The entry leaves the table; ended: the flow is over. */
+void	 local_remove(struct local *l, uint32_t h, bool ended, uint64_t now_us);
 /* Does the filter let it through? */
 bool	 local_passes(const struct local *l, const struct flow *f);
 void	 local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow *f,
@@ -161,11 +163,17 @@ void	 local_note_reply(struct local *l, const struct flow *cur, const struct flo
 uint32_t local_store_new(struct local *l, const struct local_key *k, const struct flow *f,
 	    uint32_t born, uint64_t now_us);
 /* local_use.c */
-/* The entry has ended, not before at_us (0: unknown): tell the observer.  f is the event, or NULL if nothing but its absence tells of it. */
-void	 local_tell_end(struct local *l, uint32_t h, const struct local_key *k, const struct flow *f,
+/*
+ * The entry has ended, not before at_us (0: unknown).  f is the event, or NULL if
+ * nothing but its absence tells of it.  True if the flow is over.
+ */
+bool	 local_tell_end(struct local *l, uint32_t h, const struct local_key *k, const struct flow *f,
 	    uint64_t at_us);
 /* A takeover has written entry h, which the kernel had before (there), or had not. */
 void	 local_copied(struct local *l, uint32_t h, bool there);
+/* When an entry was born that an event has begun; and remember it as a stray if it is one. */
+uint32_t local_birth(struct local *l, const struct local_key *k, const struct flow *f,
+	    uint64_t now_us, bool *stray);
 /* A packet has passed: it is a copy no more; *cur is what is going to be stored. */
 void	 local_used(struct local *l, uint32_t h, struct flow *cur);
 /* A dump or an answer shows *f: true if that says that the copy h is in use. */

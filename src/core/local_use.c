@@ -10,6 +10,7 @@
 
 #include "local_priv.h"
 
+#define SHORT_S		180u	/* what ends so soon is not purged */
 #define TICKS_A_SECOND	15u	/* a little less than there are */
 #define SLACK_S		3u	/* ticks of two clocks, and of the kernel's own */
 
@@ -34,10 +35,10 @@ count(struct local *l, uint32_t h, uint32_t packets)
 }
 
 void
-local_observe(struct local *l, local_ended_fn *ended, void *ctx)
+local_observe(struct local *l, const struct local_observer *o, void *ctx)
 {
-	l->ended_fn = ended;
-	l->ended_ctx = ctx;
+	l->observer = o;
+	l->octx = ctx;
 }
 
 void
@@ -136,19 +137,37 @@ how_ended(const struct local *l, uint32_t h, const struct flow *f)
 	return f->packets == counted(l, h) ? LOCAL_END_UNUSED : LOCAL_END_USED;
 }
 
-void
+bool
 local_tell_end(struct local *l, uint32_t h, const struct local_key *k, const struct flow *f,
     uint64_t at_us)
 {
 	enum local_end	 how = how_ended(l, h, f);
 	struct flow	 cur;
 
-	if (l->ended_fn == NULL)
-		return;
+	if (l->observer == NULL)
+		return true;
 	if (h != FTAB_NIL && local_load(l, h, &cur))
-		l->ended_fn(l->ended_ctx, k->key, k->len, &cur, how, at_us);
-	else if (f != NULL)
-		l->ended_fn(l->ended_ctx, k->key, k->len, f, how, at_us);
+		return l->observer->ended(l->octx, k->key, k->len, &cur, how, at_us);
+	return f == NULL || l->observer->ended(l->octx, k->key, k->len, f, how, at_us);
+}
+
+uint32_t
+local_birth(struct local *l, const struct local_key *k, const struct flow *f, uint64_t now_us,
+    bool *stray)
+{
+	uint32_t	 now_s = l->clock_s + (uint32_t)(now_us / 1000000);
+
+	*stray = false;
+	if (f->expect)
+		return 0;
+	return l->observer == NULL ? now_s :
+	    l->observer->birth(l->octx, k->key, k->len, f, now_s, stray);
+}
+
+bool
+local_stray(const struct local *l, uint32_t h)
+{
+	return *feed_marks(l->feed, h) & LM_STRAY;
 }
 
 /* --- what a purge asks ------------------------------------------------------------------ */
@@ -167,7 +186,9 @@ local_use(struct local *l, const uint8_t *key, size_t klen, const struct flow *f
 	struct ftab_meta	*m;
 	bool			 counts = f->has & FLOW_HAS_PACKETS;
 
-	if (h == FTAB_NIL || (!counts && !(f->has & FLOW_HAS_TIMEOUT)))
+	/* a flow in a flowtable is not counted, and one that lives from packet to packet ends by itself */
+	if (h == FTAB_NIL || (!counts && !(f->has & FLOW_HAS_TIMEOUT)) ||
+	    (f->status & FLOW_S_OFFLOAD) || ((f->has & FLOW_HAS_TIMEOUT) && f->timeout_s <= SHORT_S))
 		return LOCAL_USE_SOME;
 	m = local_meta(l, h);
 	before = counted(l, h);
