@@ -1083,6 +1083,8 @@ START_TEST(packets_are_evidence)
 		ck_assert_int_eq(seen[0].flow.commanded, written);
 		ck_assert_uint_eq(seen[nseen - 1].type, written ? KCT_MSG_NEW : KCT_MSG_UPDATE);
 		ck_assert_int_eq(seen[nseen - 1].flow.commanded, written);
+		/* an event tells of them at the end only */
+		ck_assert(!((seen[0].flow.has | seen[nseen - 1].flow.has) & FLOW_HAS_PACKETS));
 		/* somebody deletes it, or its time comes */
 		if (written) {
 			must(other, KCT_DELETE, 0, &f);
