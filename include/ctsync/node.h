@@ -256,7 +256,7 @@ enum node_alert {
 
 /* Bit n: alert n. */
 unsigned	 node_alerts(struct node *n, uint64_t now_us);
-/* "NO NODE IS ACTIVE", what to do about it (": ..."), and a name for metrics; static. */
+/* "NO NODE IS ACTIVE", what it means and what to do about it, and a name for metrics; static. */
 const char	*node_alert_text(enum node_alert a);
 const char	*node_alert_advice(enum node_alert a);
 const char	*node_alert_name(enum node_alert a);
@@ -310,6 +310,8 @@ bool		 node_ended(const struct node *n, unsigned peer, uint32_t h);
 /* Flows that are tracked liberally since a takeover, as of the last look. */
 uint32_t	 node_liberal(const struct node *n);
 uint64_t	 node_purged(const struct node *n);
+/* Is what this node has taken over not complete yet? */
+bool		 node_taking(const struct node *n);
 /* Flows of the peers that the kernel refused; they are tried again while the node is active. */
 uint64_t	 node_refused(const struct node *n);
 

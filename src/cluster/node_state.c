@@ -198,6 +198,12 @@ node_purged(const struct node *n)
 	return purge_count(n);
 }
 
+bool
+node_taking(const struct node *n)
+{
+	return ownership_taking(n);
+}
+
 uint64_t
 node_refused(const struct node *n)
 {
@@ -210,19 +216,19 @@ static const struct {
 	const char	*name, *text, *advice;
 } alerts[NODE_ALERTS] = {
 	[NODE_ALERT_NO_ACTIVE] = { "no_active", "NO NODE IS ACTIVE",
-	    ": nothing is taken over or purged; set takeover.follow_addresses, check the notify script, "
+	    "nothing is taken over or purged; set takeover.follow_addresses, check the notify script, "
 	    "or run `ctsync takeover' on the node that has the addresses" },
 	[NODE_ALERT_TRAFFIC] = { "traffic_on_standby", "TRAFFIC BUT STANDBY",
-	    ": packets make flows on this node, and nobody has told it that it is active; set "
+	    "packets make flows on this node, and nobody has told it that it is active; set "
 	    "takeover.follow_addresses, or check the notify script" },
-	[NODE_ALERT_TWO_ACTIVE] = { "two_active", "TWO NODES AT ONCE", ": check keepalived or Pacemaker" },
+	[NODE_ALERT_TWO_ACTIVE] = { "two_active", "TWO NODES AT ONCE", "check keepalived or Pacemaker; until then no flow is removed" },
 	[NODE_ALERT_REFUSED] = { "refused", "REFUSED",
-	    ": what a living peer sends is refused here; compare the key files of both nodes" },
+	    "what a living peer sends is refused here; compare the key files of both nodes" },
 	[NODE_ALERT_REFUSED_BY] = { "refused_by_peer", "REFUSED BY A PEER",
-	    ": a living peer does not take what this node sends; compare the key files of both nodes, and "
+	    "a living peer does not take what this node sends; compare the key files of both nodes, and "
 	    "the packet filters" },
 	[NODE_ALERT_BLIND] = { "no_events", "NO KERNEL EVENTS",
-	    ": net.netfilter.nf_conntrack_events is 0 and cannot be set; set it to 1" }
+	    "net.netfilter.nf_conntrack_events is 0 and cannot be set; set it to 1" }
 };
 
 unsigned

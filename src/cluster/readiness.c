@@ -99,9 +99,11 @@ readiness_run(struct node *n, unsigned *said)
 	for (i = 0; i < NODE_ALERTS; i++) {
 		if (!((now ^ *said) & 1u << i) || i == NODE_ALERT_TWO_ACTIVE)
 			continue;	/* that one has a line of its own, with names */
-		log_msg(now & 1u << i ? LOG_WARNING : LOG_NOTICE, "%s%s%s",
-		    now & 1u << i ? "" : "over: ", node_alert_text((enum node_alert)i),
-		    now & 1u << i ? node_alert_advice((enum node_alert)i) : "");
+		if (now & 1u << i)
+			log_msg(LOG_WARNING, "%s: %s", node_alert_text((enum node_alert)i),
+			    node_alert_advice((enum node_alert)i));
+		else
+			log_msg(LOG_NOTICE, "over: %s", node_alert_text((enum node_alert)i));
 	}
 	*said = now;
 }
