@@ -64,6 +64,7 @@ struct node_conf {
 	uint64_t		 scrub_us;	/* a lap over each remote table; 0: none */
 	uint64_t		 purge_us;		/* a standby's flow that the active lacks goes after that */
 	enum node_role		 role;
+	bool			 asked;			/* for that role: by addresses or by somebody */
 	uint32_t		 term;			/* of the last takeover before the restart, 0: none */
 	bool			 resume;		/* a takeover was under way before the restart */
 	bool			 liberal;		/* tighten TCP windows again after a takeover */
