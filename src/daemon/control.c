@@ -234,7 +234,7 @@ do_metrics(void *ctx, struct ctlsrv_req *req, const json_t *args)
 static const char *
 warning(const struct daemon *d)
 {
-	if (d->follow.n > 0)
+	if (d->conf->takeover.follow_addresses.n > 0)
 		return "the role follows takeover.follow_addresses: at the next change of these addresses, "
 		    "or a restart, they decide again";
 	if (d->unrecorded)

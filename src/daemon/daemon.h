@@ -27,18 +27,8 @@
 
 #define MAX_WAITING	32	/* control requests that wait for a takeover, or for a verification */
 
-#define FOLLOW_MAX	16	/* addresses that the role follows */
-
 struct daemon;
 struct pending;
-
-struct follow {
-	unsigned	 n;		/* 0: the role follows what is asked for */
-	struct {
-		uint8_t			 family;
-		struct flow_addr	 a;
-	} addr[FOLLOW_MAX];
-};
 
 /* A control request that waits until the takeover is done. */
 struct waiting {
@@ -82,12 +72,13 @@ struct daemon {
 	STAILQ_HEAD(, pending)	 results;	/* of jobs that are done, to be handed over */
 	uint64_t		 dump_end_us;
 	bool			 address_change;
+	struct kct_watch	 events, acct;	/* sysctls */
+	uint64_t		 events_us;	/* when the kernel was last seen to have events for all flows */
 
 	struct wish		 asked;		/* what was asked for last, as far as we know */
 	int			 asked_rc;	/* of the last look at the record */
 	bool			 unrecorded;	/* the record could not be written */
-	struct follow		 follow;
-	bool			 followed;	/* one of these addresses is here */
+	bool			 followed;	/* one of takeover.follow_addresses is here */
 
 	struct ctlsrv		*ctl;
 	struct waiting		 waiting[MAX_WAITING];

@@ -78,36 +78,26 @@ roles_changed(void *ctx, enum node_role role, bool done)
 
 /* --- addresses ---------------------------------------------------------------------------- */
 
-/* The addresses that the role follows; none: it does not. */
-static void
-follow_fill(struct follow *f, const struct conf *c)
-{
-	(void)c;
-	f->n = 0;
-}
-
-/* Is it this node's, and usable? */
 static bool
-has_address(const struct daemon *d, uint8_t family, const struct flow_addr *a)
+follows(const struct daemon *d)
 {
-	return rtnl_is_own(d->rtnl, family, a);
+	return d->conf->takeover.follow_addresses.n > 0;
 }
 
 /* Has this node one of the addresses that the role follows?  Its text, "" if not. */
 static bool
 has_followed(const struct daemon *d, char text[CONF_ADDR_STR_MAX])
 {
-	const struct follow	*f = &d->follow;
-	struct conf_addr	 a;
-	unsigned		 i;
+	const struct conf_addrs	*f = &d->conf->takeover.follow_addresses;
+	struct flow_addr	 a;
+	size_t			 i;
 
 	text[0] = '\0';
 	for (i = 0; i < f->n; i++) {
-		if (!has_address(d, f->addr[i].family, &f->addr[i].a))
+		memcpy(a.b, f->v[i].b, sizeof(a.b));
+		if (!rtnl_has(d->rtnl, f->v[i].family, &a))
 			continue;
-		a.family = f->addr[i].family;
-		memcpy(a.b, f->addr[i].a.b, sizeof(a.b));
-		conf_addr_str(&a, text);
+		conf_addr_str(&f->v[i], text);
 		return true;
 	}
 	return false;
@@ -168,7 +158,7 @@ roles_second(struct daemon *d)
 	struct wish	 w;
 	int		 rc;
 
-	if (d->follow.n > 0)
+	if (follows(d))
 		return;
 	rc = wish_read(d->conf->runtime_dir, &w, err);
 	if (rc < 0 && rc != d->asked_rc)
@@ -190,7 +180,7 @@ roles_addresses(struct daemon *d)
 	char		 text[CONF_ADDR_STR_MAX];
 	bool		 has;
 
-	if (d->node == NULL || d->follow.n == 0)
+	if (d->node == NULL || !follows(d))
 		return;
 	if ((has = has_followed(d, text)) == d->followed)
 		return;
@@ -228,11 +218,10 @@ roles_start(struct daemon *d, struct node_conf *nc)
 
 	read_role(d, role, &nc->term);
 	read_asked(d);
-	follow_fill(&d->follow, d->conf);
 	taking = strcmp(role, "taking") == 0;
 	active = was = taking || strcmp(role, "active") == 0;
 	nc->asked = true;
-	if (d->follow.n > 0) {
+	if (follows(d)) {
 		active = d->followed = has_followed(d, text);
 		log_msg(LOG_NOTICE, "role: %s; %s has %s of takeover.follow_addresses%s%s",
 		    active ? "active" : "standby", d->conf->node, active ? text : "none",
@@ -248,10 +237,10 @@ roles_start(struct daemon *d, struct node_conf *nc)
 	if (active && taking)
 		log_msg(LOG_WARNING, "role: active; a takeover was under way when ctsyncd ended, it goes on "
 		    "when the peers' flows are here");
-	else if (active && was && d->follow.n == 0)
+	else if (active && was && !follows(d))
 		log_msg(LOG_NOTICE, "role: active, as before the restart; %s", later);
 	if (active && !was && nc->term < WIRE_TERM_MAX)
 		nc->term++;
 	nc->role = active ? NODE_ACTIVE : NODE_STANDBY;
-	nc->resume = active;
+	nc->resume = active && (taking || !was);
 }

@@ -367,21 +367,42 @@ wire_get_report(struct rbuf *r, struct wire_report *p)
 }
 
 void
-wire_put_adopted(struct wbuf *w, const struct wire_adopted *a)
+wire_put_clock(struct wbuf *w, uint32_t seconds)
 {
-	wire_put_head(w, WIRE_ADOPTED, 36);
-	wbuf_u64(w, a->owner);
-	wbuf_u64(w, a->epoch);
-	put_versions_of(w, &a->pos);
-	wbuf_u32(w, a->term);
+	wire_put_head(w, WIRE_CLOCK, 4);
+	wbuf_u32(w, seconds);
+}
+
+void
+wire_put_claim(struct wbuf *w, const struct wire_claim *c)
+{
+	unsigned	 i;
+
+	wire_put_head(w, WIRE_CLAIM, WIRE_CLAIM_SIZE(c->nexcept) - WIRE_RECORD_HEAD);
+	put_versions_of(w, &c->pos);
+	wbuf_u32(w, c->term);
+	wbuf_u8(w, (uint8_t)c->nexcept);
+	for (i = 0; i < c->nexcept; i++)
+		wbuf_u64(w, c->except[i]);
 }
 
 bool
-wire_get_adopted(struct rbuf *r, struct wire_adopted *a)
+wire_get_claim(struct rbuf *r, struct wire_claim *c)
 {
-	return rbuf_u64(r, &a->owner) && rbuf_u64(r, &a->epoch) && get_versions_of(r, &a->pos) &&
-	    rbuf_u32(r, &a->term) && a->epoch != 0 && a->term != 0 && a->term <= WIRE_TERM_MAX &&
-	    r->len == 0;
+	struct wire_claim	 in = { .term = 0 };
+	unsigned		 i;
+	uint8_t			 n;
+
+	if (!get_versions_of(r, &in.pos) || !rbuf_u32(r, &in.term) || in.term == 0 ||
+	    in.term > WIRE_TERM_MAX || !rbuf_u8(r, &n) || n > WIRE_CLAIM_EXCEPT ||
+	    r->len != 8 * (size_t)n)
+		return false;
+	in.nexcept = n;
+	for (i = 0; i < in.nexcept; i++)
+		if (!rbuf_u64(r, &in.except[i]))
+			return false;
+	*c = in;
+	return true;
 }
 
 void

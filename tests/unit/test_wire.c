@@ -28,7 +28,7 @@ union any {
 	struct wire_check	 check;
 	struct wire_mend	 mend;
 	struct wire_probe	 probe;
-	struct wire_adopted	 adopted;
+	struct wire_claim	 claim;
 	struct wire_versions	 versions;
 	struct wire_boot	 boot;
 	uint64_t		 u64;
@@ -208,19 +208,20 @@ get_probe(struct rbuf *r, union any *a)
 }
 
 static void
-put_adopted(struct wbuf *w, union any *a)
+put_claim(struct wbuf *w, union any *a)
 {
-	a->adopted.owner = rnd();
-	a->adopted.epoch = rnd() | 1;
-	random_pos(&a->adopted.pos);
-	a->adopted.term = ((uint32_t)rnd() & WIRE_TERM_MAX) | 1;
-	wire_put_adopted(w, &a->adopted);
+	random_pos(&a->claim.pos);
+	a->claim.term = ((uint32_t)rnd() & WIRE_TERM_MAX) | 1;
+	a->claim.nexcept = 2;
+	a->claim.except[0] = rnd();
+	a->claim.except[1] = rnd();
+	wire_put_claim(w, &a->claim);
 }
 
 static bool
-get_adopted(struct rbuf *r, union any *a)
+get_claim(struct rbuf *r, union any *a)
 {
-	return wire_get_adopted(r, &a->adopted);
+	return wire_get_claim(r, &a->claim);
 }
 
 static void
@@ -399,7 +400,7 @@ static const struct {
 	{ 0x23, 49, put_request, get_request },
 	{ 0x24, 4, put_restart, get_restart },
 	{ 0x25, 29, put_report, get_report },
-	{ 0x26, 36, put_adopted, get_adopted },
+	{ 0x2a, 37, put_claim, get_claim },
 	{ 0x27, 12, put_check, get_check },
 	{ 0x28, 140, put_mend, get_mend },
 	{ 0xc0, 6, put_versions, get_versions },
@@ -629,12 +630,12 @@ END_TEST
 
 /* --- to the byte ---------------------------------------------------------- */
 
-/* A term has 31 bits; a claim has a term and an epoch. */
+/* A term has 31 bits and a claim has one; it names so many keys and no more. */
 START_TEST(bounds_of_terms)
 {
 	struct wire_probe	 p = { 0, WIRE_TERM_MAX };
-	struct wire_adopted	 a = { 1, 1, { { 0, 0 } }, WIRE_TERM_MAX };
-	uint8_t			 buf[64];
+	struct wire_claim	 c = { .term = WIRE_TERM_MAX, .nexcept = WIRE_CLAIM_EXCEPT }, in;
+	uint8_t			 buf[WIRE_CLAIM_SIZE(WIRE_CLAIM_EXCEPT) + 8];
 	struct wbuf		 w;
 	struct rbuf		 r;
 	unsigned		 i;
@@ -646,13 +647,20 @@ START_TEST(bounds_of_terms)
 		rbuf_init(&r, buf + WIRE_RECORD_HEAD, w.len - WIRE_RECORD_HEAD);
 		ck_assert(wire_get_probe(&r, &p) == (i == 0));
 	}
-	for (i = 0; i < 4; i++) {
-		a.epoch = i != 1;
-		a.term = i == 2 ? 0 : i == 3 ? WIRE_TERM_MAX + 1 : 1;
+	for (i = 0; i < 3; i++) {
+		c.term = i == 1 ? 0 : i == 2 ? WIRE_TERM_MAX + 1 : 1;
 		wbuf_init(&w, buf, sizeof(buf));
-		wire_put_adopted(&w, &a);
+		wire_put_claim(&w, &c);
 		rbuf_init(&r, buf + WIRE_RECORD_HEAD, w.len - WIRE_RECORD_HEAD);
-		ck_assert(wire_get_adopted(&r, &a) == (i == 0));
+		ck_assert(wire_get_claim(&r, &in) == (i == 0));
+	}
+	/* the number of keys: one more than allowed, and not as many as follow */
+	for (i = 0; i < 2; i++) {
+		memset(buf, 0, sizeof(buf));
+		buf[19] = 1;
+		buf[20] = (uint8_t)(WIRE_CLAIM_EXCEPT + (i == 0));
+		rbuf_init(&r, buf, 21 + 8 * (WIRE_CLAIM_EXCEPT + (i == 0)) - (i == 1 ? 8 : 0));
+		ck_assert(!wire_get_claim(&r, &in));
 	}
 }
 END_TEST
