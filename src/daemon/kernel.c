@@ -88,6 +88,7 @@ on_addresses(void *ctx)
 	struct daemon	*d = ctx;
 
 	d->address_change = true;	/* the next second reads the table with the new ones */
+	roles_addresses(d);
 }
 
 static const struct rtnl_ops	rtnl_ops = { on_addresses };
