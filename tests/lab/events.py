@@ -7,8 +7,13 @@ does it, end() puts it right.  `who` is the node that it happens to: "fw1", "fw2
 """
 
 import signal
+import time
 
 from lab import wait_for
+
+
+# How late a change may be at the peer.
+LAG_S = 0.3
 
 
 class Event:
@@ -94,9 +99,9 @@ class Failback(Event):
         self.pick()
         for _ in range(self.times):
             self.node.stop_keepalived()
-            self.lab.wait_master(self.node.peer)
+            self.lab.wait_role(self.lab.wait_master(self.node.peer), "active")
             self.node.start_keepalived(state="MASTER", priority=150)
-            self.lab.wait_master(self.node)
+            self.lab.wait_role(self.lab.wait_master(self.node), "active")
 
     def end(self):
         self.node.write_keepalived()
@@ -113,9 +118,11 @@ class Death(Event):
 
     def begin(self):
         self.pick()
+        blind = time.monotonic() - LAG_S
         if self.node.daemon:
             self.node.stop_ctsyncd(signal.SIGKILL)
         self.node.kill()
+        self.lab.unseen.append((blind, time.monotonic()))
         self.node.peer.wait_vrrp("MASTER")
 
     def end(self):

@@ -331,8 +331,9 @@ start_running(struct stream *s)
 	s->running_us = now;
 	s->credit_us = now;
 	/* Spread the turns, or all streams of a program would write in the same tick. */
+	s->due_us = now;
 	if (s->p.kind != KIND_IDLE)
-		s->due_us = now + random_u64() % ((uint64_t)s->p.interval_ms * 1000 + 1);
+		s->due_us += random_u64() % ((uint64_t)s->p.interval_ms * 1000 + 1);
 	s->host->changed(s);
 }
 
