@@ -19,8 +19,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import uuid
 
@@ -230,8 +228,8 @@ class Gateway(Firewall):
         return self.vrrp() == {"lan": state, "wan": state}
 
     def wait_vrrp(self, state, timeout=30):
-        wait_for(lambda: self.is_vrrp(state), timeout, f"{self.name}: keepalived to be {state}; "
-                 f"it is {self.vrrp()}", 0.05)
+        wait_for(lambda: self.is_vrrp(state), timeout,
+                 lambda: f"{self.name}: keepalived to be {state}; it is {self.vrrp()}", 0.05)
 
     def has_addresses(self):
         """How many of the four virtual addresses the node has."""
@@ -411,7 +409,7 @@ class Pair(Lab):
         def found():
             now = self.master()
             return now if now and fw in (None, now) else None
-        return wait_for(found, timeout, f"one MASTER{f', {fw.name}' if fw else ''}; "
+        return wait_for(found, timeout, lambda: f"one MASTER{f', {fw.name}' if fw else ''}; "
                         f"keepalived is {self.roles(daemons=False)}", 0.05)
 
     def reaches(self, fw):
@@ -431,7 +429,8 @@ class Pair(Lab):
             wait_for(lambda: self.reaches(fw), timeout, f"traffic to go to {fw.name}", 0.1)
 
     def wait_role(self, fw, role, timeout=30):
-        wait_for(lambda: (fw.status() or {}).get("role") == role, timeout, f"{fw.name} to be {role}", 0.05)
+        wait_for(lambda: (fw.status() or {}).get("role") == role, timeout,
+                 lambda: f"{fw.name} to be {role}: {self.roles()}", 0.05)
 
     def wait_settled(self, timeout=60):
         """Until one node is MASTER and active, and the other, if its daemon runs, standby, equal and ready."""
@@ -444,14 +443,7 @@ class Pair(Lab):
                 return fw
             good = (other.status() or {}).get("role") == "standby" and other.ready() and other.in_sync()
             return fw if good and fw.ready() else None
-        deadline = time.monotonic() + timeout
-        while True:
-            fw = settled()
-            if fw:
-                return fw
-            if time.monotonic() > deadline:
-                raise LabError(f"the pair did not settle within {timeout} s: {self.roles()}")
-            time.sleep(0.1)
+        return wait_for(settled, timeout, lambda: f"the pair to settle: {self.roles()}", 0.1)
 
     def roles(self, daemons=True):
         found = {}
@@ -464,6 +456,9 @@ class Pair(Lab):
                 if status and not status["ready"]["ok"]:
                     found[fw.name] += f", not ready: {status['ready']['reason']}"
         return found
+
+    def traffic(self, **options):
+        return Live(self, **options)
 
     def hold(self, seconds):
         """Leave things as they are for so long: the duration of an event, not a wait for something."""
@@ -510,7 +505,7 @@ class Live(Traffic):
         wait_for(lambda: all(s["marks"] == self.marks for s in self.status().values()), 10,
                  "traffic to take note")
 
-    def wait_alive(self, patience=8, timeout=40):
+    def wait_alive(self, patience=6, timeout=25):
         """Mark, and wait until all have moved, or no more come within `patience`: (pending, failed)."""
         self.mark()
         deadline = time.monotonic() + timeout

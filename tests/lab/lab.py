@@ -50,14 +50,18 @@ class LabError(Exception):
 
 
 def wait_for(condition, timeout, what, interval=0.02):
-    """Poll condition() until it is true and return its value; LabError after timeout seconds."""
+    """Poll condition() until it is true and return its value; LabError after timeout seconds.
+
+    what: what was waited for, or a function that says it then.
+    """
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise LabError(f"timed out after {timeout} s: {what}")
+            text = what() if callable(what) else what
+            raise LabError(f"timed out after {timeout} s: {text}")
         time.sleep(interval)
 
 
