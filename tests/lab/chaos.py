@@ -202,7 +202,8 @@ def supported(bin_dir, modes):
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__.splitlines()[0])
     parser.add_argument("seconds", type=float, metavar="SECONDS")
-    parser.add_argument("seed", type=int, nargs="?", metavar="SEED", help="by default a new one, which is printed")
+    parser.add_argument("seed", type=int, nargs="?", metavar="SEED",
+                        help="by default a new one, which is printed")
     parser.add_argument("--bin", required=True, metavar="DIR", help="where ctsyncd and ctsync are")
     parser.add_argument("--mode", choices=MODES, help="one mode; by default they take turns")
     parser.add_argument("--event", action="append", default=[], metavar="NAME",

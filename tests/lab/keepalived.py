@@ -22,7 +22,7 @@ import signal
 import time
 import uuid
 
-from lab import (CLIENT, HERE, LAN_VIP, LAN_VIP6, WAN_VIP, WAN_VIP6, Firewall, Lab, LabError, Traffic,
+from lab import (HERE, LAN_VIP, LAN_VIP6, WAN_VIP, WAN_VIP6, Firewall, Lab, LabError, Traffic,
                  wait_for)
 from tools import lose
 
@@ -590,8 +590,9 @@ def measure(lab, name, event, traffic=None, dead_after_s=0, settle_s=60, after=2
     active = lab.master()
     missing = live_connections(lab) - set(active.tcp_table()) if active else ()
     reports = traffic.finish()
-    excused = [r for r in traffic.records() if r["failure"] != "none" and unknowable(r, lab.unseen)]
-    records = [r for r in traffic.records() if r not in excused]
+    ended_records = traffic.records()
+    excused = [r for r in ended_records if r["failure"] != "none" and unknowable(r, lab.unseen)]
+    records = [r for r in ended_records if r not in excused]
     report = {
         "event": name, "mode": lab.mode, "seconds": round(ended - began, 1),
         "connections": len(records), "unknowable": len(excused),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sequences by hand in which nothing alive may be lost and nothing dead may stay; what status says of them."""
+"""Takeovers by hand: nothing alive is lost, nothing dead stays; and what status says."""
 
 import subprocess
 
@@ -42,7 +42,7 @@ def wait_kernel(fw, wanted, timeout, what):
 
 
 def test_never_released(both):
-    """fw2 takes over, gets flows of its own, and fw1, who never stopped being active, takes over again."""
+    """fw2 takes over and gets flows of its own; fw1, which was active all the time, takes over again."""
     fw1, fw2 = both
     takeover(fw2)
     ctgen(fw2, "create", "-o", FLOWS, "-n", NEW)
