@@ -593,6 +593,8 @@ def measure(lab, name, event, traffic=None, dead_after_s=0, settle_s=60, after=2
     ended_records = traffic.records()
     excused = [r for r in ended_records if r["failure"] != "none" and unknowable(r, lab.unseen)]
     records = [r for r in ended_records if r not in excused]
+    ports = {r["port"] for r in excused}
+    missing = [key for key in missing if key[1] not in ports]
     report = {
         "event": name, "mode": lab.mode, "seconds": round(ended - began, 1),
         "connections": len(records), "unknowable": len(excused),

@@ -16,6 +16,9 @@ from lab import wait_for
 from tools import takeover
 
 long = pytest.mark.long
+# What has been seen in one mode says enough of the other.
+by_scripts = pytest.mark.parametrize("mode", ["scripts"])
+by_addresses = pytest.mark.parametrize("mode", ["follow"])
 
 
 @pytest.fixture(params=MODES)
@@ -89,11 +92,13 @@ def test_switch(start, first):
     costs_nothing(lab, "switch", events.Switch(lab))
 
 
+@by_addresses
 def test_switch_masquerade(start):
     lab = start(nat="masquerade")
     costs_nothing(lab, "switch, masquerade", events.Switch(lab))
 
 
+@by_scripts
 def test_switch_virtual_mac(start):
     lab = start(vmac=True)
     costs_nothing(lab, "switch, virtual MAC", events.Switch(lab))
@@ -112,6 +117,7 @@ def test_failback(start):
     costs_nothing(lab, "failback", events.Failback(lab))
 
 
+@by_addresses
 @long
 def test_ten_failbacks(start):
     lab = start()
@@ -124,6 +130,7 @@ def test_death(start, first):
     costs_nothing(lab, "death", events.Death(lab))
 
 
+@by_addresses
 def test_death_of_the_standby(start):
     lab = start()
     costs_nothing(lab, "death of the standby", events.Death(lab, "standby"))
@@ -149,11 +156,13 @@ def test_frozen(start, first):
     costs_nothing(lab, "frozen", events.Frozen(lab, hold=6))
 
 
+@by_addresses
 def test_frozen_machine(start):
     lab = start(first="fw2")
     costs_nothing(lab, "frozen machine", events.FrozenMachine(lab, hold=6))
 
 
+@by_scripts
 @long
 def test_lower_node_silent(start):
     lab = start()
@@ -166,33 +175,36 @@ def test_silent_with_sync(start):
     costs_nothing(lab, "silent, sync cut too", events.SilentWithSync(lab, "fw2", 8))
 
 
+@by_addresses
 @pytest.mark.parametrize("event", [events.Unplugged, events.UnpluggedWithSync])
 def test_unplugged(start, event):
     lab = start()
     costs_nothing(lab, event.__name__, event(lab, hold=4))
 
 
+@by_scripts
 @long
 def test_split_with_sync(start):
     lab = start()
     costs_nothing(lab, "VRRP and sync split", events.SplitWithSync(lab, hold=8))
 
 
+@by_scripts
 @pytest.mark.parametrize("event", [events.DaemonRestarted, events.DaemonKilled])
 def test_daemon_of_the_active(start, event):
     lab = start()
     costs_nothing(lab, event.__name__, event(lab))
 
 
+@by_scripts
 @long
-def test_scripts_late(start, mode):
+def test_scripts_late(start):
     """Packets flow, and nobody has told the daemon."""
-    if mode == "follow":
-        pytest.skip("there are no scripts")
     lab = start()
     costs_nothing(lab, "scripts 15 s late", events.SwitchScriptsLate(lab))
 
 
+@by_addresses
 @long
 def test_nothing_dead_is_left(start):
     """Connections end after a switch and back: no kernel keeps them."""
@@ -216,10 +228,9 @@ def test_chaos(bin_dir, mode, request):
 # -- what status says -------------------------------------------------------------------------------
 
 
-def test_traffic_but_standby(start, mode):
+@by_scripts
+def test_traffic_but_standby(start):
     """Released by hand on the node that has the addresses and the traffic."""
-    if mode == "follow":
-        pytest.skip("the role follows the addresses")
     lab = start()
     before = metrics(lab.fw1)
     traffic = lab.traffic(connections=40)
