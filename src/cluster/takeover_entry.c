@@ -112,8 +112,8 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 	case LIFE_OTHER:
 		return stale ? ENTRY_REPLACE : ENTRY_HERE;
 	}
-	return full && theirs->proto == IPPROTO_TCP && !theirs->expect &&
-	    !local_liberal(n->local, own) ? ENTRY_LOOSEN : ENTRY_HERE;
+	/* the peer may have carried it since the kernel learned the windows */
+	return full && theirs->proto == IPPROTO_TCP && !theirs->expect ? ENTRY_LOOSEN : ENTRY_HERE;
 }
 
 enum verdict
