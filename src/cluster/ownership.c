@@ -144,7 +144,9 @@ ownership_release(struct node *n)
 		return;
 	}
 	o->role = NODE_STANDBY;
-	o->standby_us = n->now_us;
+	o->standby_us = o->births_at_us = n->now_us;
+	o->births = 0;
+	o->births_base = local_stats(n->local)->born;
 	for (i = 0; i < n->npeers; i++)
 		o->peers[i].claim.held = o->peers[i].next_claim.held = false;
 	log_msg(LOG_NOTICE, "role: standby, term %u", o->term);

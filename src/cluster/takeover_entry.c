@@ -126,6 +126,31 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 	return full && theirs->proto == IPPROTO_TCP && !theirs->expect ? ENTRY_LOOSEN : ENTRY_HERE;
 }
 
+/*
+ * A reply that came before the flow was written has made an entry of its own,
+ * whose original tuple is our reply tuple: the flow cannot be written beside it.
+ */
+static bool
+find_reversed(struct node *n, const struct flow *theirs)
+{
+	struct takeover	*t = n->takeover;
+	struct flow	 reversed, ours;
+	uint32_t	 own;
+	unsigned	 i;
+
+	reversed = *theirs;
+	reversed.orig = theirs->reply;
+	t->in_way_len = flow_pack_key(&reversed, t->in_way);
+	own = local_find(n->local, t->in_way, t->in_way_len);
+	if (own == FTAB_NIL || !local_load(n->local, own, &ours) ||
+	    (theirs->born != 0 && ours.born != 0 && ours.born < theirs->born))
+		return false;
+	for (i = 0; i < n->npeers; i++)
+		if (cluster_find(n, i, t->in_way, t->in_way_len) != FTAB_NIL)
+			return false;
+	return true;
+}
+
 enum verdict
 takeover_entry(struct node *n, unsigned peer, uint32_t h, unsigned pass, bool full,
     struct flow *f)
@@ -147,5 +172,7 @@ takeover_entry(struct node *n, unsigned peer, uint32_t h, unsigned pass, bool fu
 	own = local_find(n->local, body, klen);
 	if (own != FTAB_NIL)
 		return against_own(n, f, own, full);
-	return ownership_ended(n, peer, h) ? ENTRY_ENDED : ENTRY_WRITE;
+	if (ownership_ended(n, peer, h))
+		return ENTRY_ENDED;
+	return !f->expect && find_reversed(n, f) ? ENTRY_REPLACE_REVERSED : ENTRY_WRITE;
 }

@@ -27,7 +27,8 @@ enum verdict {
 	ENTRY_HERE,		/* the kernel has it, or something younger */
 	ENTRY_LOOSEN,		/* the same, but its windows may be stale */
 	ENTRY_WRITE,
-	ENTRY_REPLACE		/* an older life has to go first */
+	ENTRY_REPLACE,		/* an older life has to go first */
+	ENTRY_REPLACE_REVERSED	/* an entry that a reply has made, see in_way */
 };
 
 /* Handles of a peer's table that wait to be looked at. */
@@ -55,8 +56,9 @@ struct takeover {
 	uint64_t	 wrote;		/* entries of this walk, and refusals as of the last one, for the log */
 	uint64_t	 refused_said;
 
-	/* following */
-	unsigned	 follow_peer;
+	/* key of what is in the way of the entry looked at last */
+	uint8_t		 in_way[FLOW_KEY_MAX];
+	size_t		 in_way_len;
 
 	/* jobs */
 	bool		 adopting;

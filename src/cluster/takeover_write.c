@@ -85,9 +85,11 @@ takeover_put(struct node *n, unsigned peer, uint32_t h, enum verdict v, const st
 		return false;
 	t->job_peer = peer;
 	if (!room_for(n, &t->job, KOP_CREATE) ||
-	    (v == ENTRY_REPLACE && !room_for(n, &t->drop, KOP_DELETE)))
+	    (v >= ENTRY_REPLACE && !room_for(n, &t->drop, KOP_DELETE)))
 		return false;
 	if (v == ENTRY_REPLACE && kjob_add(t->drop, body, flow_key_len(body, len), 0) < 0)
+		return false;
+	if (v == ENTRY_REPLACE_REVERSED && kjob_add(t->drop, t->in_way, t->in_way_len, 0) < 0)
 		return false;
 	if (kjob_add(t->job, body, len, takeover_timeout(n, f, m->timeout_s)) < 0)
 		return false;
@@ -251,6 +253,22 @@ created(struct node *n, struct kjob *j)
 	t->result.lost_labels += j->lost_labels;
 }
 
+/* What was in the way has gone; an older life of a flow that is being written is replaced by that. */
+static void
+dropped(struct node *n, const struct kjob *j)
+{
+	const struct kitem	*it;
+	uint32_t		 i;
+	unsigned		 peer = j->tag & ((1u << TAG_PEER_BITS) - 1);
+
+	for (i = 0; i < j->n; i++) {
+		it = &j->items[i];
+		if (cluster_find(n, peer, j->bytes + it->off, it->len) == FTAB_NIL)
+			local_removed(n->local, j->bytes + it->off, it->len, false,
+			    n->takeover->adopt_us, n->now_us);
+	}
+}
+
 void
 takeover_job_done(struct node *n, struct kjob *j)
 {
@@ -264,6 +282,8 @@ takeover_job_done(struct node *n, struct kjob *j)
 		for (i = 0; i < j->n; i++)	/* a dump may have shown them meanwhile */
 			local_removed(n->local, j->bytes + j->items[i].off, j->items[i].len, true,
 			    t->adopt_us, n->now_us);
+	else
+		dropped(n, j);
 	(void)submit_one(n, &t->redo);
 	(void)submit_one(n, &t->undo);
 	kjob_free(j);
