@@ -3,17 +3,18 @@
 #
 # Notify script for keepalived: TYPE NAME STATE [PRIORITY].
 #
-# keepalived starts one of these for every change and does not wait for the one
-# before.  Each leaves the state that it was called for and then, one at a
-# time, brings the node to whatever state was asked for last: a takeover that
-# is overtaken by a release is not carried out after it.
+# Tells ctsync what is asked for, and the log what came of it.  ctsync keeps
+# what was asked for last, by the start of the script that asks: keepalived does
+# not wait for one script before it starts the next, and one that is held up
+# does not undo what was asked for after it was started.  If ctsyncd does not
+# run, it does what was asked for last when it starts.
 #
-# Runs as root or as the user ctsync, who owns the runtime directory.
+# Run it as the user ctsync: script_user ctsync ctsync.  Not needed with
+# takeover.follow_addresses.
 
 set -u
 
 ctsync=${CTSYNC:-ctsync}
-dir=${CTSYNC_RUNTIME_DIR:-/run/ctsyncd}
 tag=ctsyncd-notify
 
 say() {
@@ -31,23 +32,17 @@ BACKUP|FAULT|STOP)	want=release ;;
 *)			exit 0 ;;
 esac
 
-umask 077
-if ! { echo "$want" >"$dir/notify.want.$$" && mv "$dir/notify.want.$$" "$dir/notify.want"; }; then
-	say err "$dir cannot be written: is ctsyncd running, and is this root or the user ctsync?"
-	# Without a place to wait in line, do at least what was asked for.
-	exec "$ctsync" "$want"
-fi
-
-exec 9>>"$dir/notify.lock" || exit 1
-flock 9 || exit 1
-
-# What stands there now, which may be newer than what we were called for.
-want=$(cat "$dir/notify.want") || exit 1
-said=$("$ctsync" "$want" 2>&1)
+said=$("$ctsync" "$want" --asked-by $$ 2>&1)
 rc=$?
-if [ "$rc" -eq 0 ]; then
+case $rc in
+0)
 	say notice "$1 $2 is $3: $want: $said"
-else
-	say err "$1 $2 is $3: $want failed (exit code $rc): $said"
-fi
+	exit 0
+	;;
+1)	hint="see the log of ctsyncd" ;;
+3)	hint="is ctsyncd running, and does keepalived run its scripts as ctsync (script_user ctsync ctsync)?" ;;
+127)	hint="is ctsync installed?  CTSYNC can name it" ;;
+*)	hint="try it by hand" ;;
+esac
+say err "$1 $2 is $3: $want failed (exit code $rc): $said: $hint"
 exit "$rc"

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "ctsync/flow.h"
 #include "ctsync/timeout.h"
 
 #define CONF_NAME_MAX		64	/* characters of a name: node, cluster, link, ... */
@@ -25,6 +26,7 @@
 #define CONF_LINKS_MAX		16
 #define CONF_PEERS_MAX		32	/* peers of one link */
 #define CONF_LIST_MAX		1024	/* elements of one list of the filter */
+#define CONF_FOLLOW_MAX		16	/* addresses that the role follows */
 #define CONF_ERR_MAX		512	/* bytes that any error text of this module fits into */
 
 /* Words that this version knows but does not support never get here. */
@@ -44,7 +46,15 @@ enum conf_suite {
 
 struct conf_addr {
 	uint8_t		 family;	/* AF_INET, AF_INET6; 0: none */
-	uint8_t		 b[16];		/* network byte order; IPv4: the first four, rest 0 */
+	union {
+		uint8_t			 b[16];	/* network byte order; IPv4: the first four, rest 0 */
+		struct flow_addr	 a;	/* the same */
+	};
+};
+
+struct conf_addrs {
+	struct conf_addr	 v[CONF_FOLLOW_MAX];
+	size_t			 n;
 };
 
 struct conf_peer {
@@ -114,6 +124,11 @@ struct conf {
 		int		 inject;	/* enum conf_inject */
 		uint32_t	 boot_wait_s;
 		uint32_t	 purge_s;	/* a standby's idle flows that the active lacks go after that */
+		/*
+		 * The node is active while it has at least one of these, none twice,
+		 * each one that an interface can have; none: the role is told.
+		 */
+		struct conf_addrs follow_addresses;
 	} takeover;
 	uint32_t		 timeouts[FLOW_TIMEOUTS];	/* s of what a takeover writes, 0: as told */
 	struct {
@@ -121,6 +136,7 @@ struct conf {
 		uint32_t	 audit_s;	/* 0: no audit */
 		bool		 reliable_events;	/* NETLINK_BROADCAST_ERROR */
 		bool		 liberal;	/* be liberal about TCP windows until relearned */
+		bool		 accounting;	/* see to it that entries count packets */
 	} kernel;
 	struct {
 		uint32_t	 hold_ms;	/* flows without reply are told so late; 0: at once */

@@ -119,8 +119,14 @@ void		 feed_prefetch_body(const struct feed *f, uint32_t h);
 void		 feed_touch(struct feed *f, uint32_t h, uint64_t now_us);
 /* The flow has ended.  The handle may be invalid afterwards. */
 void		 feed_del(struct feed *f, uint32_t h, uint64_t now_us);
-/* What the caller keeps beside an entry: the kernel's id. */
+/*
+ * The entry was removed although the flow may live on elsewhere: peers drop it
+ * from their copy of us and conclude nothing.  Like feed_del() otherwise.
+ */
+void		 feed_remove(struct feed *f, uint32_t h, uint64_t now_us);
+/* What the caller keeps beside an entry: the kernel's id, and some bits. */
 uint32_t	*feed_id(const struct feed *f, uint32_t h);
+uint8_t		*feed_marks(const struct feed *f, uint32_t h);
 /* Incarnation that a flow born now under a key needs: one above the last one known. */
 uint8_t		 feed_next_incarnation(const struct feed *f, uint32_t hash, const uint8_t *key,
 		    size_t klen);

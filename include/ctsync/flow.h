@@ -205,6 +205,7 @@ struct flow {
 	uint8_t			 tcp_flags[2];	/* original, reply */
 	uint8_t			 tcp_wscale[2];
 	bool			 commanded;	/* of an event: a program asked for it, not a packet or time */
+	bool			 copy;		/* a takeover wrote it, and no packet was seen to use it there */
 	bool			 expect;	/* an expectation */
 	uint8_t			 master_proto;	/* 0: there is no master */
 	char			 helper[FLOW_HELPER_MAX + 1];	/* "": none; of an expectation its master's */
@@ -222,7 +223,7 @@ struct flow {
 
 #define FLOW_KEY_MAX		40	/* bytes of the longest packed key (IPv6 with zone) */
 #define FLOW_BODY_MAX		1024	/* bytes of the longest body that is taken */
-#define FLOW_BODY_OWN_MAX	294	/* bytes that a body without unknown attributes needs at most */
+#define FLOW_BODY_OWN_MAX	297	/* bytes that a body without unknown attributes needs at most */
 
 /* Attribute types of the body (doc/wire.md); the top bit: must understand. */
 #define FLOW_A_MUST		0x80u
@@ -241,6 +242,7 @@ struct flow {
 #define FLOW_A_EXPECT_NAT	13
 #define FLOW_A_EXPECT_FN	14
 #define FLOW_A_BORN		15
+#define FLOW_A_COPY		16
 
 /*
  * The tuple that a reply to *t has when nothing is translated.

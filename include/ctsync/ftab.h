@@ -29,7 +29,7 @@ struct ftab_meta {
 	uint64_t	 digest;	/* hash of the body as last emitted or applied */
 	uint32_t	 ref;		/* private: place in the slab */
 	uint32_t	 timeout_s;	/* as last told */
-	uint32_t	 touched_s;	/* monotonic, when it last changed */
+	uint32_t	 touched;	/* when it last changed, or was last looked at, as the owner counts */
 	uint16_t	 len;		/* private: bytes of the body */
 	uint8_t		 gen;		/* generation */
 	uint8_t		 flags;

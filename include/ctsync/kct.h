@@ -173,6 +173,7 @@ enum kct_op {
 	KCT_UPDATE,
 	KCT_TIMEOUT,		/* change the timeout only */
 	KCT_STRICT,		/* clear BE_LIBERAL in both directions */
+	KCT_RELAX,		/* set it in both, change nothing else */
 	KCT_DELETE,
 	KCT_GET,
 	KCT_OPS

@@ -37,7 +37,9 @@ enum kct_msg_type {
  * Decode the message at msg, of which len bytes are there, into *f, an entry
  * or an expectation; what the message holds is in f->has, the key always is.
  * Attributes without a place in struct flow are skipped.  f->extra is NULL,
- * f->incarnation 0.
+ * f->incarnation and f->born are 0, f->commanded is false: who asked for it is
+ * not part of what is decoded.  f->packets is valid if the entry counts: events
+ * of its end, dumps and gets show it.
  *
  * 0; -EBADMSG if it is malformed or incomplete; -ENOMSG if it is no message
  * about an entry; -EAFNOSUPPORT if it is one of neither IPv4 nor IPv6.  After
@@ -72,8 +74,10 @@ size_t	kct_build_update(uint8_t *buf, size_t cap, uint32_t seq, const struct flo
 	    uint32_t keep, unsigned options);
 /* Change the timeout to f->timeout_s and nothing else. */
 size_t	kct_build_timeout(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f);
-/* Clear BE_LIBERAL in both directions; TCP only. */
+/* Clear BE_LIBERAL in both directions and change nothing else; TCP only. */
 size_t	kct_build_strict(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f);
+/* The opposite: set it in both. */
+size_t	kct_build_relax(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f);
 size_t	kct_build_delete(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f);
 size_t	kct_build_get(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f);
 

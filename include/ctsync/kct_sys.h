@@ -3,12 +3,13 @@
  * What this kernel and this network namespace offer: probing, sysctls, and the
  * identity of the machine's boot.
  *
- * Blocking, quick, without state; what to do about an answer is left to the
+ * Blocking, quick, without state of its own; what to do about an answer is left to the
  * caller.  Values are those of the network namespace of the calling thread.
  */
 #ifndef CTSYNC_KCT_SYS_H
 #define CTSYNC_KCT_SYS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,12 +31,32 @@ int	kct_sys_get(const char *name, uint32_t *value) __attribute__((warn_unused_re
 int	kct_sys_set(const char *name, uint32_t value) __attribute__((warn_unused_result));
 
 /*
- * See to it that all new flows emit events (nf_conntrack_events = 1; with 2,
- * the default, flows born before the first listener never do).  1 if it had to
- * be changed, 0 if not; -errno if it is not 1 and cannot be set: -EACCES,
- * -EPERM or -EROFS if that is not permitted.
+ * A sysctl that is to be 1 and that others may change; zero but for its name
+ * at first.
+ *
+ * "events": with 1 all new flows emit events; with 2, the default, only those
+ * that are born while there is a listener; with 0 none, ever.
+ * "acct": with 1 all new entries count their packets, with 0 none, ever.
  */
-int	kct_sys_enable_events(void) __attribute__((warn_unused_result));
+struct kct_watch {
+	const char	*name;
+	uint32_t	 found;		/* its value at the last look, before it was set */
+	bool		 stuck;		/* it was not 1 then and could not be set */
+	int		 err;		/* why: -errno */
+};
+
+enum kct_watched {
+	KCT_WATCH_SAME,		/* nothing has changed since the last look */
+	KCT_WATCH_SET,		/* it was not 1 and is now */
+	KCT_WATCH_STUCK,	/* it is not 1 any more, or another value, and cannot be set */
+	KCT_WATCH_GOOD		/* it was stuck and is 1 now without our doing */
+};
+
+/*
+ * Look at it, some microseconds, and set it if it is not 1.  One that cannot be
+ * read is as it was.
+ */
+enum kct_watched kct_sys_watch(struct kct_watch *w) __attribute__((warn_unused_result));
 
 /* Identity of this boot of the kernel: 0 or -errno. */
 int	kct_sys_boot_id(uint8_t id[KCT_BOOT_ID_BYTES]) __attribute__((warn_unused_result));

@@ -26,11 +26,38 @@ enum local_event {
 	LOCAL_DESTROY
 };
 
+/* What the end of an entry in the kernel says (doc/wire.md, section 8.1). */
+enum local_end {
+	LOCAL_END_USED,		/* it had carried a packet here */
+	LOCAL_END_UNUSED,	/* a takeover wrote it, and no packet came */
+	LOCAL_END_COMMANDED	/* a program had it deleted */
+};
+
+/* Who decides what births and ends mean; its arguments are valid during the call. */
+struct local_observer {
+	/*
+	 * An entry of the kernel has ended.  key is that of the flow; f what the
+	 * table held, or what the event showed if it held nothing.  It did not
+	 * end before at_us (0: nothing is known of that).  True if the flow is
+	 * over; false if it may live on elsewhere.
+	 */
+	bool		(*ended)(void *ctx, const uint8_t *key, size_t klen, const struct flow *f,
+			    enum local_end how, uint64_t at_us);
+	/*
+	 * A packet has made an entry at the time of the cluster now_s: when was
+	 * the flow born?  *stray: the packet belongs to a flow that is older than
+	 * its entry here.
+	 */
+	uint32_t	(*birth)(void *ctx, const uint8_t *key, size_t klen, const struct flow *f,
+			    uint32_t now_s, bool *stray);
+};
+
 /* Does the filter let the (complete) flow through? */
 typedef bool	local_filter_fn(void *ctx, const struct flow *f);
 
 struct local_stats {
 	uint64_t	 events[3];	/* by enum local_event */
+	uint64_t	 born;		/* flows that a packet began here, and that are replicated */
 	uint64_t	 filtered;	/* events and dump entries that the filter left out */
 	uint64_t	 reborn;	/* NEW on a flow that was believed alive */
 	uint64_t	 stale_destroys;	/* DESTROY of an earlier flow of the tuple */
@@ -50,6 +77,11 @@ struct local_stats {
 struct local	*local_new(struct feed *feed, const struct kernel_port *kernel, void *kernel_ctx,
 		    local_filter_fn *filter, void *filter_ctx);
 void		 local_free(struct local *l);
+
+/* Borrowed.  Not asked about what local_removed() removes. */
+void		 local_observe(struct local *l, const struct local_observer *o, void *ctx);
+/* Cluster time in seconds at monotonic time 0: births are stamped with it. */
+void		 local_set_clock(struct local *l, uint32_t base_s);
 
 /* Bring the key of a flow near, some time before local_event() of it. */
 struct local_key {
@@ -128,37 +160,64 @@ bool		 local_complete(const struct local *l);
 void		 local_got(struct local *l, struct kjob *j, uint64_t now_us);
 
 /*
- * This node's kernel has taken over the flow with that body: it is ours now.
- * It was written after since_us.  If something newer is known, an event since the
- * adoption began, or its end, the kernel is asked what it has.  1 if it was
+ * A takeover has written the flow with that body into this node's kernel: it
+ * is ours now, a copy that is not used yet.  It was written after since_us;
+ * there: the kernel had it before.  If something newer is known, an event since
+ * the adoption began, or its end, the kernel is asked what it has.  1 if it was
  * added, 0 or -errno if not.
  */
 int		 local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s,
-		    uint64_t since_us, uint64_t now_us) __attribute__((warn_unused_result));
-/* Does the local table have that flow? */
-bool		 local_has(const struct local *l, const struct flow *f);
+		    bool there, uint64_t since_us, uint64_t now_us) __attribute__((warn_unused_result));
+/* Handle of the flow with that key in the feed's table, FTAB_NIL if there is none. */
+uint32_t	 local_find(const struct local *l, const uint8_t *key, size_t klen);
+/* What the table holds under h, with its timeout and id.  False if it cannot be read. */
+bool		 local_load(const struct local *l, uint32_t h, struct flow *f)
+		    __attribute__((warn_unused_result));
 /* Does the local table have the master of that flow or expectation? */
 bool		 local_has_master(const struct local *l, const struct flow *f);
-/* Do we know something newer of the flow than a replica can tell? */
-bool		 local_newer(const struct local *l, const struct flow *f);
-/* Did our adoption make the flow's TCP windows liberal?  And: they are strict again. */
-bool		 local_liberal(const struct local *l, const struct flow *f);
-void		 local_strict(struct local *l, const uint8_t *key, size_t klen);
+/* Do we know something newer of the flow than a replica can tell, since the adoption began? */
+bool		 local_newer(const struct local *l, const uint8_t *key, size_t klen);
+/* Is entry h a copy that no packet is known to have used here? */
+bool		 local_unused(const struct local *l, uint32_t h);
+/* Was entry h made by a packet of a flow that is older than it? */
+bool		 local_stray(const struct local *l, uint32_t h);
+/* Has the kernel ended entry h, and is it only kept because its address has gone? */
+bool		 local_is_held(const struct local *l, uint32_t h);
+/* Has an event touched entry h since that time?  A tick of 66 ms too often rather than too seldom. */
+bool		 local_touched(const struct local *l, uint32_t h, uint64_t since_us);
+/* Are the TCP windows of entry h liberal by our doing?  And: they are, or are strict again. */
+bool		 local_liberal(const struct local *l, uint32_t h);
+void		 local_set_liberal(struct local *l, const uint8_t *key, size_t klen, bool liberal);
 /* Between on and off, flows that end are remembered, so that local_adopt() knows. */
 void		 local_adopting(struct local *l, bool on, uint64_t now_us);
 /* Since it is on: has the filter taken a flow out that the kernel still has? */
 bool		 local_kept_out(const struct local *l);
 
-/*
- * The kernel says that the flow's timeout is timeout_s now.  True if nothing
- * has refreshed it since this was asked before, at least by_s seconds ago.
- */
-bool		 local_aged(struct local *l, const uint8_t *key, size_t klen, uint32_t timeout_s,
-		    uint32_t by_s);
+enum local_use {
+	LOCAL_USE_UNKNOWN,	/* asked for the first time, or again since an event */
+	LOCAL_USE_NONE,		/* no packet since the question before */
+	LOCAL_USE_SOME
+};
 
-/* The entry was removed from the kernel by ourselves, not before since_us. */
-void		 local_removed(struct local *l, const uint8_t *key, size_t klen, uint64_t since_us,
-		    uint64_t now_us);
+/*
+ * The kernel has shown *f for that key in answer to a purge: has a packet
+ * passed since the question before, at least by_s seconds ago?  Counters tell,
+ * or the timeout where there are none.
+ */
+enum local_use	 local_use(struct local *l, const uint8_t *key, size_t klen, const struct flow *f,
+		    uint32_t by_s);
+/* The next such question is the first one. */
+void		 local_use_reset(struct local *l, uint32_t h);
+/* Is the entry as unused as a takeover left it, as the kernel shows it in *f? */
+bool		 local_still_unused(struct local *l, const uint8_t *key, size_t klen,
+		    const struct flow *f);
+
+/*
+ * The entry was removed from the kernel by ourselves, not before since_us.
+ * ended: the flow is over; else it may live on elsewhere.
+ */
+void		 local_removed(struct local *l, const uint8_t *key, size_t klen, bool ended,
+		    uint64_t since_us, uint64_t now_us);
 
 /* Submit what waits; bounded work.  True if there is more to do at once. */
 bool		 local_run(struct local *l, uint64_t now_us);

@@ -65,7 +65,8 @@ struct node_conf {
 	uint64_t		 purge_us;		/* a standby's flow that the active lacks goes after that */
 	enum node_role		 role;
 	uint32_t		 term;			/* of the last takeover before the restart, 0: none */
-	bool			 resume;		/* a takeover was under way before the restart */
+	bool			 asked;	/* somebody wants this role: addresses or a request; else it is only kept */
+	bool			 resume;	/* it became active since the daemon last ran, or was taking over then */
 	bool			 liberal;		/* tighten TCP windows again after a takeover */
 	/* Timeouts in s of what a takeover writes: in any case (0: as told), and where none was told. */
 	uint32_t		 fixed_s[FLOW_TIMEOUTS], default_s[FLOW_TIMEOUTS];
@@ -157,9 +158,9 @@ struct node_taken {
 	bool		 aborted;	/* by a release */
 	uint64_t	 flows;		/* candidates looked at */
 	uint64_t	 created, updated, adopted;
-	uint64_t	 ours;		/* our own table had them already: not touched */
-	uint64_t	 ended;		/* taken over before, and ended here since */
-	uint64_t	 failed;
+	uint64_t	 ours;		/* here already, in use or younger: not touched */
+	uint64_t	 ended;		/* known to have ended here */
+	uint64_t	 failed;	/* refused by the kernel */
 	uint64_t	 expects;	/* of flows: expectations */
 	/*
 	 * Written without master (it is not there), helper (the kernel does not
@@ -179,8 +180,9 @@ struct node_taken {
 
 /*
  * Begin a commit or takeover; ops->taken() tells when it is done, at the
- * earliest in a later node_run().  If one is running, this one joins it (a
- * takeover makes a running commit a takeover).
+ * earliest in a later node_run(), or from node_release(), which ends it at
+ * once.  If one is running it begins anew (a takeover makes a running commit a
+ * takeover), and ops->taken() is called once.
  */
 void		 node_takeover(struct node *n, enum node_take what, uint64_t now_us);
 const struct node_taken	*node_taken(const struct node *n);
@@ -240,10 +242,28 @@ int		 node_forget(struct node *n, unsigned peer, uint64_t now_us)
 enum node_role	 node_role(const struct node *n);
 /* Are two nodes active, as far as this one knows? */
 bool		 node_two_active(const struct node *n);
+
+/* What is wrong with the roles of the cluster, or with its keys. */
+enum node_alert {
+	NODE_ALERT_NO_ACTIVE,	/* nobody is active */
+	NODE_ALERT_TRAFFIC,	/* packets make flows here, and the role is standby */
+	NODE_ALERT_TWO_ACTIVE,
+	NODE_ALERT_REFUSED,	/* what a living peer sends is refused here */
+	NODE_ALERT_REFUSED_BY,	/* a living peer does not take what we send */
+	NODE_ALERT_BLIND,	/* the kernel sends no events */
+	NODE_ALERTS
+};
+
+/* Bit n: alert n. */
+unsigned	 node_alerts(struct node *n, uint64_t now_us);
+/* "NO NODE IS ACTIVE", what it means and what to do about it, and a name for metrics; static. */
+const char	*node_alert_text(enum node_alert a);
+const char	*node_alert_advice(enum node_alert a);
+const char	*node_alert_name(enum node_alert a);
 /* Claim term (doc/wire.md, section 8). */
 uint32_t	 node_term(const struct node *n);
 /* Could this node take over now and lose nothing that it could have had? */
-bool		 node_ready(const struct node *n, uint64_t now_us, char reason[NODE_REASON_MAX]);
+bool		 node_ready(struct node *n, uint64_t now_us, char reason[NODE_REASON_MAX]);
 
 struct node_peer_info {
 	const char		*name;
@@ -265,28 +285,34 @@ struct node_peer_info {
 	uint64_t		 acked;
 	uint64_t		 pending;		/* versions that it has not acknowledged */
 	int			 link;			/* that carries its data, -1: none */
+	bool			 refused;		/* what comes in its name is refused: why */
+	enum node_reject	 refused_why;
+	bool			 refuses_us;		/* it is heard, but does not take what we send */
 	const char		*why;			/* not in sync: one reason, static */
 	const struct recv	*recv;
 	uint64_t		 hellos, signals, accepted;
-	uint64_t		 ended;			/* its entries that ended elsewhere, ever */
+	uint64_t		 ended;			/* its entries that ended here, ever */
 };
 
-void		 node_peer(const struct node *n, unsigned peer, uint64_t now_us,
+void		 node_peer(struct node *n, unsigned peer, uint64_t now_us,
 		    struct node_peer_info *info);
 unsigned	 node_peers(const struct node *n);
 /* Does the link bring us packets of some peer, and it ours? */
-bool		 node_link_healthy(const struct node *n, unsigned link, uint64_t now_us);
+bool		 node_link_healthy(struct node *n, unsigned link, uint64_t now_us);
 uint64_t	 node_rejected(const struct node *n, enum node_reject why);
 uint64_t	 node_link_rejected(const struct node *n, unsigned link);
 /* "bad_tag", ...: names for counters, static. */
 const char	*node_reject_name(enum node_reject why);
 uint32_t	 node_remote_flows(const struct node *n);	/* expectations among them */
 uint32_t	 node_remote_expects(const struct node *n);
-/* Has entry h of that peer's table ended on the node that took over from it? */
+/* Is entry h of that peer's table known to have ended here? */
 bool		 node_ended(const struct node *n, unsigned peer, uint32_t h);
 /* Flows that are tracked liberally since a takeover, as of the last look. */
 uint32_t	 node_liberal(const struct node *n);
 uint64_t	 node_purged(const struct node *n);
-uint64_t	 node_epoch(const struct node *n);
+/* Is what this node has taken over not complete yet? */
+bool		 node_taking(const struct node *n);
+/* Flows of the peers that the kernel refused; they are tried again while the node is active. */
+uint64_t	 node_refused(const struct node *n);
 
 #endif

@@ -27,7 +27,8 @@ enum kop {
 enum kowner {
 	KOWNER_LOCAL,
 	KOWNER_TAKEOVER,
-	KOWNER_PURGE
+	KOWNER_PURGE,
+	KOWNER_WINDOWS
 };
 
 #define KJOB_ITEMS_MAX	1024
@@ -36,6 +37,7 @@ struct kitem {
 	uint32_t	 off;		/* of the body in bytes */
 	uint16_t	 len;
 	uint32_t	 timeout_s;
+	bool		 there;		/* KOP_CREATE: the kernel had the flow, and it was brought up to date */
 	int		 err;		/* 0 or -errno; -EEXIST of KOP_CREATE: another flow is in the way */
 };
 

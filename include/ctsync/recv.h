@@ -36,8 +36,13 @@ struct recv_conf {
 	 */
 	void		(*wrong)(void *ctx, enum verify_kind kind, const uint8_t *here,
 			    size_t here_len, const uint8_t *there, size_t there_len);
-	/* The peer says that a flow has ended; its entry is removed.  NULL: not wanted. */
-	void		(*gone)(void *ctx, const uint8_t *key, size_t klen);
+	/*
+	 * The peer has told of entry h, new or changed; and: it deletes entry h,
+	 * which is removed after the call.  removed: the flow need not have ended.
+	 * Sweeps and repairs are not told.  NULL: not wanted.
+	 */
+	void		(*changed)(void *ctx, uint32_t h);
+	void		(*deleted)(void *ctx, uint32_t h, bool removed);
 	void		*ctx;
 };
 
@@ -128,8 +133,8 @@ void		 recv_verify(struct recv *r, uint64_t now_us);
 enum recv_verdict recv_verified(const struct recv *r);
 
 /*
- * The remote table, to read; touched_s and the lower seven flags of an entry's
- * meta data are the caller's, and zero whenever the peer told us of the flow.
+ * The remote table, to read; touched and the lower seven flags of an entry's
+ * meta data are the caller's, and zero when the peer has told something new of the flow.
  */
 struct ftab	*recv_table(const struct recv *r);
 uint64_t	 recv_bytes(const struct recv *r);
@@ -158,6 +163,8 @@ uint32_t	 recv_stream(const struct recv *r);
 /* What is applied of this epoch, and the highest positions that were told in it. */
 struct wire_pos	 recv_applied(const struct recv *r);
 struct wire_pos	 recv_told(const struct recv *r);
+/* Hash of a key under the peer's DIGESTKEY, for a claim. */
+uint64_t	 recv_key_hash(const struct recv *r, const uint8_t *key, size_t klen);
 /* Are entries of older generations being removed, or about to be? */
 bool		 recv_sweeping(const struct recv *r);
 struct wire_digest recv_digest(const struct recv *r);

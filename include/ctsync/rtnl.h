@@ -21,7 +21,10 @@ struct rtnl;
 #define RTNL_LOST_MAX	1024	/* lost addresses remembered at most, the newest ones */
 
 struct rtnl_ops {
-	/* Addresses came or went; called once for all changes read at once. */
+	/*
+	 * Addresses came or went, or became usable, or cease to be; called at
+	 * once, for all changes that were read together.
+	 */
 	void	(*changed)(void *ctx);
 };
 
@@ -54,6 +57,13 @@ void		 rtnl_poll(struct rtnl *r);
  * unspecified address.  Some nanoseconds.
  */
 bool		 rtnl_is_own(const struct rtnl *r, uint8_t family, const struct flow_addr *a);
+/*
+ * Does this node have that address, on any interface, whatever its state, so
+ * that it answers for it?  IPv6 addresses count when the test whether somebody
+ * else has them is over, is left out or need not be waited for (optimistic),
+ * and not if somebody has them.  Walks all addresses: not for each packet.
+ */
+bool		 rtnl_has(const struct rtnl *r, uint8_t family, const struct flow_addr *a);
 /*
  * Was it an address of this node that went, or whose interface was shut down,
  * less than lost_keep_ms ago?  It may be back again.

@@ -42,15 +42,17 @@ enum wire_kind {
 	WIRE_SNAP = 0x0b,
 	WIRE_SUMS = 0x0c,
 	WIRE_RETELL = 0x0d,
+	WIRE_REMOVED = 0x0e,	/* empty: the GONE behind it is a removal, not an end */
 	/* signals */
 	WIRE_PROBE = 0x21,
 	WIRE_ACK = 0x22,
 	WIRE_REQUEST = 0x23,
 	WIRE_RESTART = 0x24,
 	WIRE_REPORT = 0x25,
-	WIRE_ADOPTED = 0x26,
 	WIRE_CHECK = 0x27,
 	WIRE_MEND = 0x28,
+	WIRE_CLOCK = 0x29,	/* u32: the sender's cluster time in seconds */
+	WIRE_CLAIM = 0x2a,
 	/* hellos; DST in signals too */
 	WIRE_VERSIONS = 0xc0,
 	WIRE_NAME = 0xc1,
@@ -198,13 +200,20 @@ struct wire_probe {
 	uint32_t	 term;
 };
 
-#define WIRE_ADOPTED_MAX	8	/* records in a signal */
+#define WIRE_CLAIM_FILTER	256	/* bytes of a filter at most */
 
-/* What a node has adopted: all that an owner had told up to pos. */
-struct wire_adopted {
-	uint64_t	 owner, epoch;
+/*
+ * All that the addressee had told up to pos is in the kernel of the sender, or
+ * has ended, but for some keys: they are in a Bloom filter, so that any number
+ * of them is named.  A key that is in it by chance only has to wait for a claim
+ * with another salt.
+ */
+struct wire_claim {
 	struct wire_pos	 pos;
 	uint32_t	 term;
+	uint8_t		 salt;
+	uint16_t	 nfilter;	/* bytes, a power of two from 8 on; 0: no key is named */
+	uint8_t		 filter[WIRE_CLAIM_FILTER];
 };
 
 struct wire_versions {
@@ -244,7 +253,8 @@ void	wire_put_ack(struct wbuf *w, const struct wire_ack *a);
 void	wire_put_request(struct wbuf *w, const struct wire_request *q);
 void	wire_put_restart(struct wbuf *w, uint32_t stream);
 void	wire_put_report(struct wbuf *w, const struct wire_report *r);
-void	wire_put_adopted(struct wbuf *w, const struct wire_adopted *a);
+void	wire_put_claim(struct wbuf *w, const struct wire_claim *c);
+void	wire_put_clock(struct wbuf *w, uint32_t s);
 void	wire_put_versions(struct wbuf *w, const struct wire_versions *v);
 void	wire_put_boot(struct wbuf *w, const struct wire_boot *b);
 /* A record of n plain bytes. */
@@ -258,7 +268,7 @@ void	wire_put_bytes(struct wbuf *w, uint8_t kind, const void *p, size_t n);
 #define WIRE_DIGEST_SIZE	(WIRE_RECORD_HEAD + 12)
 #define WIRE_SNAP_SIZE		(WIRE_RECORD_HEAD + 16)
 #define WIRE_RETELL_SIZE	(WIRE_RECORD_HEAD + 17)
-#define WIRE_ADOPTED_SIZE	(WIRE_RECORD_HEAD + 36)
+#define WIRE_CLAIM_SIZE(n)	(WIRE_RECORD_HEAD + 22 + (size_t)(n))
 
 /*
  * The next record: true and its kind and body, false at the end or when what
@@ -296,7 +306,12 @@ bool	wire_get_probe(struct rbuf *r, struct wire_probe *p);
 bool	wire_get_ack(struct rbuf *r, struct wire_ack *a);
 bool	wire_get_request(struct rbuf *r, struct wire_request *q);
 bool	wire_get_report(struct rbuf *r, struct wire_report *p);
-bool	wire_get_adopted(struct rbuf *r, struct wire_adopted *a);
+bool	wire_get_claim(struct rbuf *r, struct wire_claim *c);
+/* Empty the filter and make it large enough for that many keys, if one can be. */
+void	wire_claim_clear(struct wire_claim *c, uint32_t keys, uint8_t salt);
+/* Name a key by its hash (SipHash-1-3 under the DIGESTKEY of the addressee); and: is it named? */
+void	wire_claim_add(struct wire_claim *c, uint64_t hash);
+bool	wire_claim_has(const struct wire_claim *c, uint64_t hash);
 bool	wire_get_versions(struct rbuf *r, struct wire_versions *v);
 bool	wire_get_boot(struct rbuf *r, struct wire_boot *b);
 /* Exactly n bytes. */

@@ -197,7 +197,7 @@ tomb_next(const struct feed *f, uint32_t h)
 static uint32_t *
 tomb_prev(const struct feed *f, uint32_t h)
 {
-	return &ftab_meta(f->tab, h)->touched_s;
+	return &ftab_meta(f->tab, h)->touched;
 }
 
 static void
@@ -230,7 +230,7 @@ tomb_remove(struct feed *f, uint32_t h)
 	*tomb_next(f, h) = 0;
 	*tomb_prev(f, h) = 0;
 	f->ntombs--;
-	fent(f, h)->flags &= (uint8_t)~FE_TOMB;
+	fent(f, h)->flags &= (uint8_t)~(FE_TOMB | FE_REMOVED);
 }
 
 /* The entry leaves the table for good. */
@@ -403,6 +403,13 @@ feed_touch(struct feed *f, uint32_t h, uint64_t now_us)
 }
 
 void
+feed_remove(struct feed *f, uint32_t h, uint64_t now_us)
+{
+	fent(f, h)->flags |= FE_REMOVED;
+	feed_del(f, h, now_us);
+}
+
+void
 feed_del(struct feed *f, uint32_t h, uint64_t now_us)
 {
 	struct fent	*e = fent(f, h);
@@ -419,6 +426,7 @@ feed_del(struct feed *f, uint32_t h, uint64_t now_us)
 	}
 	if (ftab_set(f->tab, h, body, flow_key_len(body, len)) < 0)
 		f->stats.fat_tombs++;	/* the flag says what it is, whatever its length */
+	e->marks = 0;
 	changed(f, h, e->lane, now_us);
 	tomb_append(f, h);
 	if (f->ntombs > f->conf.max_tombs)
@@ -488,6 +496,12 @@ uint32_t *
 feed_id(const struct feed *f, uint32_t h)
 {
 	return &fent(f, h)->id;
+}
+
+uint8_t *
+feed_marks(const struct feed *f, uint32_t h)
+{
+	return &fent(f, h)->marks;
 }
 
 uint8_t

@@ -17,6 +17,7 @@
 #define FE_STREAMED	0x04u	/* counts in the digest of the shared stream */
 #define FE_LISTED	0x08u	/* stands in the list of its lane */
 #define FE_HELD		0x10u	/* stands in the list of those held back; version: until when, us */
+#define FE_REMOVED	0x20u	/* of a tombstone: the flow was removed, it did not end */
 
 /* Beside the meta data of the table: the place in the order of versions. */
 struct fent {
@@ -26,6 +27,7 @@ struct fent {
 	uint8_t		 lane;
 	uint8_t		 flags;
 	uint8_t		 incarnation;	/* of the last life */
+	uint8_t		 marks;		/* the owner's; 0 in a new entry */
 };
 
 struct flist {
@@ -94,7 +96,7 @@ struct fmark {
 
 /* Bytes that a frame may need besides one body: sequence number, trailer, positions. */
 #define FEED_FRAME_EXTRA	(WIRE_SEQ_BYTES + FEED_TRAILER_MAX + FRAME_RESERVE + \
-				WIRE_RECORD_HEAD + 4)
+				2 * WIRE_RECORD_HEAD + 4)
 #define FRAME_RESERVE		(WIRE_POS_SIZE + WIRE_BACK_SIZE + WIRE_HORIZON_SIZE + \
 				WIRE_JOIN_SIZE + WIRE_DIGEST_SIZE + WIRE_SNAP_SIZE + \
 				WIRE_RETELL_SIZE)

@@ -321,15 +321,18 @@ feed_put_record(const struct feed *f, struct wbuf *w, uint32_t h)
 {
 	const uint8_t	*body;
 	size_t		 len, need;
-	bool		 tomb = !feed_live(f, h);
+	bool		 tomb = !feed_live(f, h), removed;
 
 	body = ftab_body(f->tab, h, &len);
 	if (tomb)
 		len = flow_key_len(body, len);
-	need = WIRE_RECORD_HEAD + len + (tomb ? 0 : 4);
+	removed = tomb && (fent(f, h)->flags & FE_REMOVED);
+	need = WIRE_RECORD_HEAD + len + (tomb ? 0 : 4) + (removed ? WIRE_RECORD_HEAD : 0);
 	if (wbuf_room(w) < need + FRAME_RESERVE)
 		return false;
 	if (tomb) {
+		if (removed)
+			wire_put_head(w, WIRE_REMOVED, 0);
 		wire_put_bytes(w, WIRE_GONE, body, len);
 		return true;
 	}

@@ -57,6 +57,7 @@ kjob_add(struct kjob *j, const uint8_t *body, size_t len, uint32_t timeout_s)
 	it->off = (uint32_t)j->used;
 	it->len = (uint16_t)len;
 	it->timeout_s = timeout_s;
+	it->there = false;
 	it->err = 0;
 	memcpy(j->bytes + j->used, body, len);
 	j->used += len;

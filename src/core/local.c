@@ -15,7 +15,6 @@
 #include "local_priv.h"
 
 #define ENDED_MAX	4000000u	/* keys remembered; beyond, a dump is taken again */
-#define SETTLED_S	5u		/* an entry without an event for so long is not just being reborn */
 
 struct local *
 local_new(struct feed *feed, const struct kernel_port *kernel, void *kctx,
@@ -30,6 +29,7 @@ local_new(struct feed *feed, const struct kernel_port *kernel, void *kctx,
 	l->kctx = kctx;
 	l->filter = filter;
 	l->fctx = fctx;
+	carray_init(&l->packets, sizeof(uint32_t));
 	return l;
 }
 
@@ -47,6 +47,7 @@ local_free(struct local *l)
 	u64set_clear(&l->ended[1]);
 	u64set_clear(&l->ended_asking);
 	u64set_clear(&l->ended_adopting);
+	carray_fini(&l->packets);
 	free(l);
 }
 
@@ -66,9 +67,9 @@ touch(struct local *l, uint32_t h, uint64_t now_us)
 
 	m->gen = l->gen;
 	m->flags = (m->flags & LF_KEEP) | LF_TOUCHED;
-	m->touched_s = (uint32_t)(now_us / 1000000);
-	if (l->adopting && now_us >= l->adopt_us && m->touched_s < l->adopt_s)
-		m->touched_s = l->adopt_s;
+	m->touched = local_tick(now_us);
+	if (l->adopting && now_us >= l->adopt_us && m->touched < l->adopt_tick)
+		m->touched = l->adopt_tick;
 }
 
 /* What a dump, a GET or an adoption tells of may be older than its peers' copies: it is told at once. */
@@ -100,6 +101,12 @@ bool
 local_ended_asking(const struct local *l, const struct local_key *k)
 {
 	return u64set_has(&l->ended_asking, ended_hash(k));
+}
+
+bool
+local_ended_adopting(const struct local *l, const struct local_key *k)
+{
+	return u64set_has(&l->ended_adopting, ended_hash(k));
 }
 
 /* What comes back wrongly, because an end could not be remembered, is found by the next dump. */
@@ -171,10 +178,13 @@ is_whole(enum local_event ev, const struct flow *f)
 }
 
 void
-local_remove(struct local *l, uint32_t h, uint64_t now_us)
+local_remove(struct local *l, uint32_t h, bool ended, uint64_t now_us)
 {
 	local_meta(l, h)->flags = 0;
-	feed_del(l->feed, h, now_us);
+	if (ended)
+		feed_del(l->feed, h, now_us);
+	else
+		feed_remove(l->feed, h, now_us);
 }
 
 /* A flow that is not in the table: the peers must not take ours for complete. */
@@ -190,13 +200,10 @@ refused(struct local *l)
 	l->no_room = true;
 }
 
-bool
-local_has(const struct local *l, const struct flow *f)
+uint32_t
+local_find(const struct local *l, const uint8_t *key, size_t klen)
 {
-	struct local_key	 k;
-
-	local_make_key(l, f, &k);
-	return feed_find(l->feed, k.hash, k.key, k.len) != FTAB_NIL;
+	return feed_find(l->feed, ftab_hash(feed_table(l->feed), key, klen), key, klen);
 }
 
 bool
@@ -243,7 +250,7 @@ local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow 
 		/* what its helper expects goes, too */
 		l->audit |= h != FTAB_NIL && f->helper[0] != '\0' && !f->expect;
 		if (h != FTAB_NIL)
-			local_remove(l, h, now_us);
+			local_remove(l, h, false, now_us);
 		return;
 	}
 	len = flow_pack(f, body, sizeof(body));
@@ -296,11 +303,13 @@ local_note_reply(struct local *l, const struct flow *cur, const struct flow *f)
 }
 
 uint32_t
-local_store_new(struct local *l, const struct local_key *k, const struct flow *f, uint64_t now_us)
+local_store_new(struct local *l, const struct local_key *k, const struct flow *f, uint32_t born,
+    uint64_t now_us)
 {
 	struct flow	 nf = *f;
 	uint32_t	 h;
 
+	nf.born = f->expect ? 0 : born;
 	nf.incarnation = feed_next_incarnation(l->feed, k->hash, k->key, k->len);
 	/* offloaded flows are shown without their state; they are established */
 	if (nf.proto == IPPROTO_TCP && !nf.expect && !(nf.has & FLOW_HAS_TCP_STATE))
@@ -389,6 +398,8 @@ on_destroy(struct local *l, uint32_t h, const struct local_key *k, const struct 
 	local_remember_end(l, k);
 	if (h == FTAB_NIL) {
 		local_delta_drop(l, k);
+		if (l->adopting)
+			(void)local_tell_end(l, h, k, f, now_us);
 		return;
 	}
 	id = *feed_id(l->feed, h);
@@ -401,16 +412,28 @@ on_destroy(struct local *l, uint32_t h, const struct local_key *k, const struct 
 	}
 	if ((local_meta(l, h)->flags & LF_RECHECK) && local_check(l, h, now_us))
 		return;
-	if (!local_hold(l, h, now_us))
-		local_remove(l, h, now_us);
+	if (local_hold(l, h, now_us))
+		return;
+	local_remove(l, h, local_tell_end(l, h, k, f, now_us), now_us);
 }
 
 static void
 on_unknown(struct local *l, enum local_event ev, const struct local_key *k,
     const struct flow *f, uint64_t now_us)
 {
-	if (is_whole(ev, f))
-		(void)local_store_new(l, k, f, now_us);
+	uint32_t	 h, born = 0;
+	bool		 stray = false;
+
+	if (is_whole(ev, f)) {
+		if (ev == LOCAL_NEW)
+			born = local_birth(l, k, f, now_us, &stray);
+		h = local_store_new(l, k, f, born, now_us);
+		if (h == FTAB_NIL)
+			return;
+		if (stray)
+			*feed_marks(l->feed, h) |= LM_STRAY;
+		l->stats.born += ev == LOCAL_NEW && !f->commanded && !f->expect;
+	}
 	else if (has_common(f) && !l->filter(l->fctx, f))
 		left_out(l, k, f);
 	else if (!keep_delta(l, k, f))
@@ -423,12 +446,19 @@ on_unknown(struct local *l, enum local_event ev, const struct local_key *k,
  * unless the kernel is asked.
  */
 static void
-reborn(struct local *l, uint32_t h, const struct local_key *k, const struct flow *was,
-    const struct flow *f, uint64_t now_us)
+reborn(struct local *l, enum local_event ev, uint32_t h, const struct local_key *k,
+    const struct flow *was, const struct flow *f, uint64_t now_us)
 {
 	struct flow	 nf = *f;
+	bool		 stray = false;
 
 	l->stats.reborn++;
+	local_used(l, h, &nf);
+	nf.born = ev == LOCAL_NEW ? local_birth(l, k, f, now_us, &stray) : 0;
+	if (nf.born != 0 && !stray && nf.born <= was->born)
+		nf.born = was->born + 1;	/* the port was used again within the second */
+	if (stray)
+		*feed_marks(l->feed, h) |= LM_STRAY;
 	local_meta(l, h)->flags = local_meta(l, h)->flags & LF_HELD ? 0 : LF_RECHECK;
 	nf.incarnation = (uint8_t)(was->incarnation + 1);
 	local_store(l, h, k, &nf, now_us);
@@ -449,12 +479,21 @@ may_have_lost_labels(const struct flow *cur, const struct flow *f)
 	    (!(f->has & FLOW_HAS_MARK) || f->mark == cur->mark);
 }
 
+/* A TCP entry in which another connection is opened: the kernel keeps it. */
+static bool
+begins_again(const struct flow *cur, const struct flow *f)
+{
+	return cur->proto == IPPROTO_TCP && !cur->expect && (f->has & FLOW_HAS_TCP_STATE) &&
+	    cur->tcp_state > FLOW_TCP_SYN_RECV && cur->tcp_state != FLOW_TCP_SYN_SENT2 &&
+	    (f->tcp_state == FLOW_TCP_SYN_SENT || f->tcp_state == FLOW_TCP_SYN_RECV);
+}
+
 static void
 on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_key *k,
     const struct flow *f, uint64_t now_us)
 {
 	struct flow	 cur;
-	bool		 other, lost;
+	bool		 other, lost, stray;
 
 	if (!local_load(l, h, &cur)) {
 		local_ask_unknown(l, k, now_us);
@@ -463,13 +502,17 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	other = (local_meta(l, h)->flags & LF_HELD) ||
 	    (cur.id != 0 && (cur.id != f->id || !(f->has & FLOW_HAS_ID)));
 	if (other && is_whole(ev, f)) {
-		reborn(l, h, k, &cur, f, now_us);
+		reborn(l, ev, h, k, &cur, f, now_us);
 		return;
 	}
 	if (other && (f->has & FLOW_HAS_ID) && local_check(l, h, now_us))
 		return;
 	local_note_reply(l, &cur, f);
 	lost = ev == LOCAL_UPDATE && may_have_lost_labels(&cur, f);
+	if (!f->commanded)
+		local_used(l, h, &cur);
+	if (begins_again(&cur, f))
+		cur.born = local_birth(l, k, f, now_us, &stray);
 	flow_merge(&cur, f);
 	local_store(l, h, k, &cur, now_us);
 	h = lost ? feed_find(l->feed, k->hash, k->key, k->len) : FTAB_NIL;
@@ -531,147 +574,6 @@ local_run(struct local *l, uint64_t now_us)
 	return local_dump_run(l, now_us) || more;
 }
 
-/* --- adoption --------------------------------------------------------------------------- */
-
-/* Did a packet or another program touch the flow since the adoption began? */
-static bool
-is_newer(const struct local *l, uint32_t h)
-{
-	return (local_meta(l, h)->flags & LF_TOUCHED) && local_meta(l, h)->touched_s >= l->adopt_s;
-}
-
-int
-local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s,
-    uint64_t since_us, uint64_t now_us)
-{
-	struct local_key	 k;
-	struct flow		 f, cur;
-	uint32_t		 h;
-	bool			 added;
-	int			 rc;
-
-	if ((rc = flow_unpack(body, len, &f)) < 0)
-		return rc;
-	local_make_key(l, &f, &k);
-	h = feed_find(l->feed, k.hash, k.key, k.len);
-	/* what we wrote and what an event told crossed each other: the kernel knows */
-	if (h != FTAB_NIL && is_newer(l, h)) {
-		if (!local_check(l, h, since_us))
-			local_overrun(l, since_us);
-		return 0;
-	}
-	if (h == FTAB_NIL && u64set_has(&l->ended_adopting, ended_hash(&k))) {
-		local_ask_unknown(l, &k, since_us);
-		return 0;
-	}
-	f.timeout_s = timeout_s;
-	if (h == FTAB_NIL)
-		f.incarnation = feed_next_incarnation(l->feed, k.hash, k.key, k.len);
-	else if (local_load(l, h, &cur))
-		f.incarnation = cur.incarnation;
-	local_store(l, h, &k, &f, now_us);
-	added = h == FTAB_NIL;
-	h = feed_find(l->feed, k.hash, k.key, k.len);
-	if (h == FTAB_NIL)
-		return 0;
-	if (f.proto == IPPROTO_TCP && !f.expect)
-		local_meta(l, h)->flags |= LF_LIBERAL;
-	if (l->expects.norphans > 0 && f.helper[0] != '\0' && !f.expect)
-		local_expect_master(l, &f, now_us);	/* its first packet came before the answer */
-	return added;
-}
-
-bool
-local_liberal(const struct local *l, const struct flow *f)
-{
-	struct local_key	 k;
-	uint32_t		 h;
-
-	local_make_key(l, f, &k);
-	h = feed_find(l->feed, k.hash, k.key, k.len);
-	return h != FTAB_NIL && (local_meta(l, h)->flags & LF_LIBERAL);
-}
-
-void
-local_strict(struct local *l, const uint8_t *key, size_t klen)
-{
-	uint32_t	 h = feed_find(l->feed, ftab_hash(feed_table(l->feed), key, klen), key, klen);
-
-	if (h != FTAB_NIL)
-		local_meta(l, h)->flags &= (uint8_t)~LF_LIBERAL;
-}
-
-bool
-local_newer(const struct local *l, const struct flow *f)
-{
-	struct local_key	 k;
-	uint32_t		 h;
-
-	local_make_key(l, f, &k);
-	h = feed_find(l->feed, k.hash, k.key, k.len);
-	return h == FTAB_NIL ? u64set_has(&l->ended_adopting, ended_hash(&k)) : is_newer(l, h);
-}
-
-bool
-local_aged(struct local *l, const uint8_t *key, size_t klen, uint32_t timeout_s, uint32_t by_s)
-{
-	uint32_t		 h, before;
-	struct ftab_meta	*m;
-	bool			 was_asked;
-
-	h = feed_find(l->feed, ftab_hash(feed_table(l->feed), key, klen), key, klen);
-	if (h == FTAB_NIL)
-		return false;
-	m = local_meta(l, h);
-	before = m->timeout_s;
-	was_asked = m->flags & LF_AGED;
-	m->timeout_s = timeout_s;
-	m->flags |= LF_AGED;
-	/* ticks of the two clocks differ by a second or two */
-	return was_asked && timeout_s + by_s <= before + by_s / 10 + 2;
-}
-
-void
-local_adopting(struct local *l, bool on, uint64_t now_us)
-{
-	uint32_t	 s = (uint32_t)(now_us / 1000000);
-
-	l->adopting = on;
-	l->kept_out = false;
-	/* what an adoption within the same second has touched is not newer than this one */
-	if (on && s <= l->adopt_s)
-		s = l->adopt_s + 1;
-	l->adopt_s = s > l->adopt_s ? s : l->adopt_s;
-	l->adopt_us = now_us;
-	u64set_clear(&l->ended_adopting);
-}
-
-bool
-local_kept_out(const struct local *l)
-{
-	return l->kept_out;
-}
-
-void
-local_removed(struct local *l, const uint8_t *key, size_t klen, uint64_t since_us, uint64_t now_us)
-{
-	uint32_t	 h = feed_find(l->feed, ftab_hash(feed_table(l->feed), key, klen), key, klen);
-	struct local_key	 k;
-
-	k.len = (uint8_t)klen;
-	memcpy(k.key, key, klen);
-	local_remember_end(l, &k);	/* nor does a takeover bring it back */
-	if (h == FTAB_NIL)
-		return;
-	/* A flow that was born since then under that key has said so by an event. */
-	if ((local_meta(l, h)->flags & LF_TOUCHED) &&
-	    now_us / 1000000 < (uint64_t)local_meta(l, h)->touched_s + SETTLED_S &&
-	    local_check(l, h, since_us)) {
-		local_meta(l, h)->flags |= LF_RECHECK;
-		return;
-	}
-	local_remove(l, h, now_us);
-}
 
 const struct local_stats *
 local_stats(const struct local *l)

@@ -26,6 +26,7 @@
 #define DUMP_ROOM	900u		/* checks that one delivery of a dump may need */
 #define RETRY_US	1000000u	/* after a dump that failed; doubles */
 #define RETRY_MAX_US	30000000u
+#define LONG_S		3600u		/* a timeout that runs down by so much is news */
 #define VERIFY_TRIES	3u		/* verifications begun anew because events were lost */
 
 /* --- asking ---------------------------------------------------------------------- */
@@ -190,13 +191,17 @@ local_dump_begin(struct local *l)
 	u64set_clear(&l->ended[1]);
 }
 
-/* Did the timeout move so far that the peers should know? */
+/*
+ * Did the timeout move so far that the peers should know?  A long one that has
+ * run down to the half is told as well: else a takeover would renew it in full,
+ * again and again.
+ */
 static bool
 timeout_moved(uint32_t told, uint32_t now)
 {
-	uint32_t	 d = told > now ? told - now : now - told;
-
-	return now > told && d > told / 4;
+	if (now > told)
+		return now - told > told / 4;
+	return now < told / 2 && told - now > LONG_S;
 }
 
 static bool
@@ -227,8 +232,11 @@ compare(const struct local *l, const struct flow *cur, const struct flow *f, str
 {
 	*merged = *cur;
 	flow_merge(merged, f);
-	if (cur->id != 0 && (f->has & FLOW_HAS_ID) && cur->id != f->id)
+	if (cur->id != 0 && (f->has & FLOW_HAS_ID) && cur->id != f->id) {
 		merged->incarnation++;
+		merged->born = 0;
+		merged->copy = false;
+	}
 	return local_passes(l, merged) && same_flow(cur, merged);
 }
 
@@ -253,7 +261,7 @@ static void
 correct(struct local *l, uint32_t h, const struct local_key *k, const struct flow *cur,
     struct flow *merged, uint64_t now_us)
 {
-	uint32_t	 touched_s = local_meta(l, h)->touched_s;
+	uint32_t	 touched = local_meta(l, h)->touched;
 
 	l->stats.dump_changed++;
 	if (!(local_meta(l, h)->flags & LF_HELD))
@@ -264,7 +272,24 @@ correct(struct local *l, uint32_t h, const struct local_key *k, const struct flo
 		return;
 	local_meta(l, h)->gen = l->gen;
 	local_meta(l, h)->flags &= LF_LIBERAL;
-	local_meta(l, h)->touched_s = touched_s;
+	local_meta(l, h)->touched = touched;
+}
+
+/*
+ * The peers take the flow for an unused copy although it is in use: an audit
+ * tells them.  A dump that somebody waits for has no time for that.
+ */
+static bool
+tell_use(struct local *l, uint32_t h, const struct local_key *k, struct flow *cur, uint64_t now_us)
+{
+	struct flow	 merged;
+
+	if (!cur->copy || l->fast || local_unused(l, h))
+		return false;
+	merged = *cur;
+	merged.copy = false;
+	correct(l, h, k, cur, &merged, now_us);
+	return true;
 }
 
 /* A dump shows a flow that the table has. */
@@ -283,8 +308,9 @@ dump_known(struct local *l, uint32_t h, const struct local_key *k, const struct 
 	}
 	if ((m->flags & (LF_ASKED | LF_DOUBTED)) || !local_load(l, h, &cur))
 		return;			/* an answer will tell */
+	(void)local_shown(l, h, f, now_us);
 	if (compare(l, &cur, f, &merged)) {
-		if (!touched)
+		if (!touched && !tell_use(l, h, k, &cur, now_us))
 			agree(l, h, &cur, f, now_us);
 		return;
 	}
@@ -306,13 +332,15 @@ dump_unknown(struct local *l, const struct local_key *k, const struct flow *f, u
 		return;
 	}
 	l->stats.dump_added++;
-	h = local_store_new(l, k, f, now_us);
+	h = local_store_new(l, k, f, 0, now_us);
 	if (h == FTAB_NIL) {
 		if (l->stats.refused != refused)
 			record(l, VERIFY_MISSING_HERE, NULL, f);
 		return;
 	}
 	local_meta(l, h)->flags = 0;
+	local_meta(l, h)->touched = 0;		/* nobody knows when */
+	local_found(l, h, f);
 	if (l->verify != VERIFY_DUMPING)
 		return;
 	local_meta(l, h)->flags = LF_DOUBTED;
@@ -431,7 +459,7 @@ confirm_some(struct local *l)
 }
 
 static void
-got_gone(struct local *l, uint32_t h, uint64_t now_us)
+got_gone(struct local *l, uint32_t h, const struct local_key *k, uint64_t now_us)
 {
 	struct flow	 cur;
 
@@ -440,7 +468,7 @@ got_gone(struct local *l, uint32_t h, uint64_t now_us)
 		if (local_load(l, h, &cur))
 			record(l, VERIFY_MISSING_THERE, &cur, NULL);
 	}
-	local_remove(l, h, now_us);
+	local_remove(l, h, local_tell_end(l, h, k, NULL, l->dump_us), now_us);
 }
 
 static void
@@ -453,6 +481,7 @@ got_alive(struct local *l, uint32_t h, const struct local_key *k, const struct f
 	local_meta(l, h)->flags &= (uint8_t)~(LF_ASKED | LF_RECHECK);
 	if (!local_load(l, h, &cur))
 		return;
+	(void)local_shown(l, h, f, now_us);
 	if (flags & LF_HELD)
 		cur.id = 0;		/* its incarnation is a new one in any case */
 	if (compare(l, &cur, f, &merged) && !(flags & LF_HELD)) {
@@ -461,9 +490,10 @@ got_alive(struct local *l, uint32_t h, const struct local_key *k, const struct f
 		agree(l, h, &cur, f, now_us);
 		return;
 	}
-	if (flags & LF_HELD)
+	if (flags & LF_HELD) {
 		merged.incarnation++;
-	else if (flags & LF_DOUBTED)
+		merged.born = 0;
+	} else if (flags & LF_DOUBTED)
 		record(l, VERIFY_MISSING_HERE, NULL, &merged);
 	else if (local_passes(l, &merged) && !(flags & LF_RECHECK))
 		record(l, VERIFY_CHANGED, &cur, &merged);
@@ -494,7 +524,8 @@ got_unknown(struct local *l, const struct local_key *k, const struct flow *f, ui
 	/* its end may be younger than the answer, or what we have been told is about another one */
 	if (local_ended_asking(l, k) || !same)
 		local_ask_unknown(l, k, now_us);
-	else if ((h = local_store_new(l, k, &nf, now_us)) != FTAB_NIL) {
+	else if ((h = local_store_new(l, k, &nf, 0, now_us)) != FTAB_NIL) {
+		local_found(l, h, f);
 		/* what it expects was left out until now */
 		l->audit |= nf.helper[0] != '\0' && !nf.expect;
 		if (asked_before_dump(l, LOCAL_TAG_UNKNOWN)) {
@@ -561,7 +592,7 @@ got_one(struct local *l, const struct kjob *j, uint32_t i, uint64_t now_us)
 	} else if (local_meta(l, h)->flags & LF_HELD)
 		local_meta(l, h)->flags &= (uint8_t)~LF_ASKED;
 	else
-		got_gone(l, h, now_us);
+		got_gone(l, h, &k, now_us);
 }
 
 void

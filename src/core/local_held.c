@@ -12,6 +12,7 @@
  * Handles are given out again, so the kernel's id is compared as well.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "local_priv.h"
 
@@ -88,6 +89,25 @@ local_hold(struct local *l, uint32_t h, uint64_t now_us)
 }
 
 bool
+local_is_held(const struct local *l, uint32_t h)
+{
+	return local_meta(l, h)->flags & LF_HELD;
+}
+
+static void
+held_end(struct local *l, uint32_t h, uint64_t now_us)
+{
+	struct local_key	 k;
+	const uint8_t		*body;
+	size_t			 len;
+
+	body = ftab_body(feed_table(l->feed), h, &len);
+	k.len = (uint8_t)flow_key_len(body, len);
+	memcpy(k.key, body, k.len);
+	local_remove(l, h, local_tell_end(l, h, &k, NULL, 0), now_us);
+}
+
+bool
 local_held_run(struct local *l, uint64_t now_us)
 {
 	struct held		*q = &l->held;
@@ -101,7 +121,7 @@ local_held_run(struct local *l, uint64_t now_us)
 		if (ftab_used(feed_table(l->feed), h) && feed_live(l->feed, h) &&
 		    (local_meta(l, h)->flags & LF_HELD) &&
 		    *feed_id(l->feed, h) == q->head->v[q->first].id)
-			local_remove(l, h, now_us);
+			held_end(l, h, now_us);
 		pop(q);
 	}
 	return false;

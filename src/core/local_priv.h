@@ -7,6 +7,7 @@
 #ifndef LOCAL_PRIV_H
 #define LOCAL_PRIV_H
 
+#include "ctsync/carray.h"
 #include "ctsync/local.h"
 #include "ctsync/log.h"
 #include "ctsync/u64set.h"
@@ -21,11 +22,17 @@
 #define ASK_1		0x02u
 #define ASK_2		0x80u
 #define ASK_3		0x82u
-#define LF_AGED		0x04u		/* timeout_s is what the kernel said to a purge */
+#define LF_AGED		0x04u		/* a purge has asked for it, and no event came since */
 #define LF_LIBERAL	0x08u		/* we made its TCP windows liberal */
 #define LF_RECHECK	0x10u		/* its end is believed when a GET says so */
 #define LF_HELD		0x20u		/* it has ended: see local_held.c */
 #define LF_DOUBTED	0x40u		/* a verification found it, to be confirmed */
+
+/* Marks of feed_marks(). */
+#define LM_COPY		0x01u		/* a takeover wrote it, and no packet is known to have used it */
+#define LM_STRAY	0x04u		/* see local_stray() */
+#define LM_BASE_UNKNOWN	0x02u		/* of a copy: how many packets the kernel had counted before */
+
 /* What an event leaves alone. */
 #define LF_KEEP		(LF_LIBERAL | LF_RECHECK)
 
@@ -106,7 +113,7 @@ struct local {
 	uint64_t			 lacking_us;	/* since when the next dump is needed, 0: it is not */
 	uint64_t			 dump_us;	/* the same of the one at hand, until all is confirmed */
 	uint64_t			 adopt_us;	/* since when */
-	uint32_t			 adopt_s;	/* the same, but later than any adoption before */
+	uint32_t			 adopt_tick;	/* the same, but later than any adoption before */
 
 	struct kjob			*unknown;	/* flows whose delta was not enough */
 	struct deltas			 deltas;
@@ -119,6 +126,11 @@ struct local {
 	struct held			 held;
 	struct expects			 expects;
 
+	const struct local_observer	*observer;
+	void				*octx;
+	uint32_t			 clock_s;	/* see local_set_clock() */
+	struct carray			 packets;	/* by handle: as last counted, for copies and purges */
+
 	enum verify_state		 verify;
 	bool				 verify_spoilt;	/* events were lost meanwhile */
 	struct local_verified		 verified;
@@ -126,27 +138,54 @@ struct local {
 };
 
 /* local.c */
+/* Monotonic time as ftab_meta.touched counts it: 65.536 ms, for nine years. */
+static inline uint32_t
+local_tick(uint64_t us)
+{
+	return (uint32_t)(us >> 16);
+}
+
+#define SETTLED_TICKS	76u	/* an entry without an event for so long (5 s) is not just being reborn */
 #define LOCAL_EVER	1u	/* as a time since when something is not known */
 /* The earlier one of two times, 0 meaning never. */
 uint64_t local_earlier(uint64_t a_us, uint64_t b_us);
 struct ftab_meta *local_meta(const struct local *l, uint32_t h);
 void	 local_make_key(const struct local *l, const struct flow *f, struct local_key *k);
-void	 local_remove(struct local *l, uint32_t h, uint64_t now_us);
-bool	 local_load(const struct local *l, uint32_t h, struct flow *f);
+/* The entry leaves the table; ended: the flow is over. */
+void	 local_remove(struct local *l, uint32_t h, bool ended, uint64_t now_us);
 /* Does the filter let it through? */
 bool	 local_passes(const struct local *l, const struct flow *f);
 void	 local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow *f,
 	    uint64_t now_us);
 /* The kernel shows *f, the table has *cur: count it if the kernel chose another translation. */
 void	 local_note_reply(struct local *l, const struct flow *cur, const struct flow *f);
-/* A flow that the table lacks, as the kernel shows it; its handle or FTAB_NIL. */
+/* A flow that the table lacks, as the kernel shows it; its handle or FTAB_NIL.  born: 0 if not known. */
 uint32_t local_store_new(struct local *l, const struct local_key *k, const struct flow *f,
-	    uint64_t now_us);
+	    uint32_t born, uint64_t now_us);
+/* local_use.c */
+/*
+ * The entry has ended, not before at_us (0: unknown).  f is the event, or NULL if
+ * nothing but its absence tells of it.  True if the flow is over.
+ */
+bool	 local_tell_end(struct local *l, uint32_t h, const struct local_key *k, const struct flow *f,
+	    uint64_t at_us);
+/* A takeover has written entry h, which the kernel had before (there), or had not. */
+void	 local_copied(struct local *l, uint32_t h, bool there);
+/* When an entry was born that an event has begun; and remember it as a stray if it is one. */
+uint32_t local_birth(struct local *l, const struct local_key *k, const struct flow *f,
+	    uint64_t now_us, bool *stray);
+/* A packet has passed: it is a copy no more; *cur is what is going to be stored. */
+void	 local_used(struct local *l, uint32_t h, struct flow *cur);
+/* A dump or an answer shows *f: true if that says that the copy h is in use. */
+bool	 local_shown(struct local *l, uint32_t h, const struct flow *f, uint64_t now_us);
+/* The kernel's counters of an entry that a dump found: never used means a copy. */
+void	 local_found(struct local *l, uint32_t h, const struct flow *f);
 /* Remember an end while older news of the flow may still be on its way. */
 void	 local_remember_end(struct local *l, const struct local_key *k);
 /* Has such a flow ended so lately that what a dump shows may be older?  Or an answer? */
 bool	 local_ended_dumping(const struct local *l, const struct local_key *k);
 bool	 local_ended_asking(const struct local *l, const struct local_key *k);
+bool	 local_ended_adopting(const struct local *l, const struct local_key *k);
 /* A flow of which only a delta is known, or whose news may be old, is asked for. */
 void	 local_ask_unknown(struct local *l, const struct local_key *k, uint64_t now_us);
 

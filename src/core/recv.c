@@ -226,12 +226,12 @@ apply_gone(struct recv *r, const struct record *rec)
 	uint32_t	 h = ftab_find(r->tab, rec->hash, rec->body, rec->klen);
 
 	r->stats.gone++;
-	if (h != FTAB_NIL) {
-		recv_uncount(r, h);
-		ftab_remove(r->tab, h);
-	}
-	if (r->conf.gone != NULL)
-		r->conf.gone(r->conf.ctx, rec->body, rec->klen);
+	if (h == FTAB_NIL)
+		return;
+	if (r->conf.deleted != NULL)
+		r->conf.deleted(r->conf.ctx, h, rec->removed);
+	recv_uncount(r, h);
+	ftab_remove(r->tab, h);
 }
 
 /*
@@ -258,12 +258,35 @@ make_room(struct recv *r)
 	return false;
 }
 
+/*
+ * A peer that restarts, or begins a new generation, tells all of its flows
+ * again.  What the caller knows of an entry still holds if it is the same flow.
+ */
+static uint8_t
+inherited(const struct recv *r, uint32_t h, const struct record *rec)
+{
+	const struct ftab_meta	*m = ftab_meta(r->tab, h);
+	struct flow		 was, is;
+	const uint8_t		*old;
+	size_t			 len;
+
+	if ((m->flags & (uint8_t)~RF_SUSPECT) == 0 || m->gen == r->gen)
+		return 0;
+	old = ftab_body(r->tab, h, &len);
+	if (flow_unpack(old, len, &was) < 0 || flow_unpack(rec->body, rec->len, &is) < 0 ||
+	    memcmp(&was.reply, &is.reply, sizeof(was.reply)) != 0 ||
+	    (was.born != 0 && is.born != 0 && was.born != is.born))
+		return 0;
+	return m->flags & (uint8_t)~RF_SUSPECT;
+}
+
 static void
 apply_flow(struct recv *r, const struct record *rec)
 {
 	struct ftab_meta	*m;
 	uint32_t		 h;
 	bool			 repeated = false;
+	uint8_t			 flags = 0;
 	int			 rc;
 
 	r->stats.flows++;
@@ -271,6 +294,7 @@ apply_flow(struct recv *r, const struct record *rec)
 	if (rec->told)
 		repeated = mend_retold(r, h, rec->body, rec->len, rec->ours);
 	if (h != FTAB_NIL) {
+		flags = inherited(r, h, rec);
 		recv_uncount(r, h);
 		rc = ftab_set(r->tab, h, rec->body, rec->len);
 		if (rc < 0)
@@ -288,9 +312,11 @@ apply_flow(struct recv *r, const struct record *rec)
 	m = ftab_meta(r->tab, h);
 	m->timeout_s = rec->timeout_s;
 	if (!repeated)
-		m->touched_s = 0;
-	m->flags = repeated ? m->flags & (uint8_t)~RF_SUSPECT : 0;
+		m->touched = 0;
+	m->flags = repeated ? m->flags & (uint8_t)~RF_SUSPECT : flags;
 	recv_count(r, h, siphash13(&r->digest_key, rec->body, rec->len));
+	if (!repeated && r->conf.changed != NULL)
+		r->conf.changed(r->conf.ctx, h);
 }
 
 static void
@@ -831,4 +857,10 @@ const struct recv_stats *
 recv_stats(const struct recv *r)
 {
 	return &r->stats;
+}
+
+uint64_t
+recv_key_hash(const struct recv *r, const uint8_t *key, size_t klen)
+{
+	return siphash13(&r->digest_key, key, klen);
 }

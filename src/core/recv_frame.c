@@ -50,6 +50,8 @@ parse_gone(struct recv *r, struct parsed *f, struct rbuf *b)
 		return false;
 	rec = &f->rec[f->n++];
 	rec->gone = true;
+	rec->removed = f->removed;
+	f->removed = false;
 	rec->told = false;
 	rec->refused = false;
 	rec->timeout_s = 0;
@@ -170,6 +172,9 @@ parse_record(struct recv *r, struct parsed *f, uint8_t kind, struct rbuf *b)
 		return parse_sums(r, f, b);
 	case WIRE_RETELL:
 		return parse_retell(r, f, b);
+	case WIRE_REMOVED:
+		f->removed = true;
+		return b->len == 0;
 	default:
 		return !(kind & WIRE_MUST);
 	}

@@ -18,6 +18,7 @@ struct record {
 	uint16_t	 len;
 	uint16_t	 klen;
 	bool		 gone;
+	bool		 removed;	/* gone, but it has not ended */
 	bool		 told;		/* again, in a repair */
 	bool		 ours;		/* that we asked for */
 	bool		 refused;
@@ -38,6 +39,7 @@ struct parsed {
 	struct wire_sums	 sums;
 	bool			 has_snap, has_sums;
 	bool			 told, told_ours, mend_begin, mend_end;
+	bool			 removed;	/* the next GONE is a removal */
 	bool			 others;	/* the peer serves somebody else's repair */
 	unsigned		 ntold;		/* records that are told again */
 	bool			 has_pos, has_back, has_start, has_horizon, has_join, has_digest;

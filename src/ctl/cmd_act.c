@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The commands that change something: commit, takeover, release, resync,
- * reload, flush, forget, log, shutdown.
+ * The commands that change something: commit, resync, reload, flush, forget, log,
+ * shutdown.  takeover and release are in cmd_role.c.
  *
  * They return when the daemon is done, and say what was done in few words:
  * whoever types them has a firewall down.  Only what the answer holds is
@@ -57,8 +57,8 @@ print_failures(const json_t *list)
 	}
 }
 
-static void
-print_action(const struct ctl *c, const json_t *j, bool ok)
+void
+act_print(const struct ctl *c, const json_t *j, bool ok)
 {
 	char	 a[TEXT_MAX], b[TEXT_MAX];
 
@@ -80,10 +80,12 @@ print_action(const struct ctl *c, const json_t *j, bool ok)
 		printf("role:     %s\n", text_str(j, "role", "-"));
 	if (json_object_get(j, "message") != NULL)
 		printf("%s\n", text_str(j, "message", ""));
+	if (json_object_get(j, "warning") != NULL)
+		printf("warning:  %s\n", text_str(j, "warning", "-"));
 }
 
 int
-cmd_action(struct ctl *c, int argc, char **argv)
+cmd_commit(struct ctl *c, int argc, char **argv)
 {
 	json_t	*j;
 	int	 rc;
@@ -95,7 +97,7 @@ cmd_action(struct ctl *c, int argc, char **argv)
 		return rc;
 	/* An error alone has been printed; one with numbers deserves them too. */
 	if (rc == CTL_EXIT_OK || json_object_get(j, "flows") != NULL)
-		print_action(c, j, rc == CTL_EXIT_OK);
+		act_print(c, j, rc == CTL_EXIT_OK);
 	json_decref(j);
 	return rc;
 }

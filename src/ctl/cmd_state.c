@@ -44,6 +44,20 @@ print_two_active(const json_t *j)
 	printf(": see that one is released; until then no flow is removed\n");
 }
 
+/* Everything else that is wrong. */
+static void
+print_alerts(const json_t *list)
+{
+	const json_t	*a;
+	size_t		 i;
+
+	for (i = 0; i < json_array_size(list); i++) {
+		a = json_array_get(list, i);
+		if (strcmp(text_str(a, "id", ""), "two_active") != 0)
+			printf("ALERT    %s: %s\n", text_str(a, "text", "-"), text_str(a, "advice", "-"));
+	}
+}
+
 static void
 print_ready(const json_t *ready)
 {
@@ -217,6 +231,7 @@ cmd_status(struct ctl *c, int argc, char **argv)
 	if (rc == CTL_EXIT_OK) {
 		print_head(j);
 		print_two_active(j);
+		print_alerts(json_object_get(j, "alerts"));
 		print_ready(json_object_get(j, "ready"));
 		print_tables(j);
 		print_peers(json_object_get(j, "peers"));

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <jansson.h>
 
@@ -34,10 +35,12 @@ struct ctl {
 	struct flow_filter	 filter;
 	json_t			*conditions;	/* the same for the daemon */
 	unsigned		 timeout_s;	/* how long the daemon may be silent, 0: for ever */
+	pid_t			 asked_by;	/* whose start counts, 0: our own */
 };
 
 #define CTL_CMD_FILTER	0x01u		/* takes -p, -s, ... */
 #define CTL_CMD_FORMAT	0x02u		/* takes -o text|json|xml */
+#define CTL_CMD_ROLE	0x04u		/* takes --asked-by */
 
 struct ctl_cmd {
 	const char	*name;
@@ -128,12 +131,17 @@ void		 flowout_expect_mask(const struct flow *f, struct flow_tuple *mask);
 /* Calls fn for each flow, or expectation, until it says false.  0 or -errno. */
 int	kdump(uint8_t family, bool expect, bool (*fn)(void *ctx, const struct kentry *e), void *ctx);
 
+/* cmd_act.c */
+/* What a commit, a takeover or a release did, for people. */
+void	 act_print(const struct ctl *c, const json_t *j, bool ok);
+
 /* The commands. */
 int	cmd_status(struct ctl *, int, char **);
 int	cmd_ready(struct ctl *, int, char **);
 int	cmd_show(struct ctl *, int, char **);
 int	cmd_count(struct ctl *, int, char **);
-int	cmd_action(struct ctl *, int, char **);		/* commit, takeover, release */
+int	cmd_commit(struct ctl *, int, char **);
+int	cmd_role(struct ctl *, int, char **);		/* takeover, release */
 int	cmd_simple(struct ctl *, int, char **);		/* resync, reload, shutdown */
 int	cmd_verify(struct ctl *, int, char **);
 int	cmd_flush(struct ctl *, int, char **);

@@ -10,7 +10,9 @@
 #include "config.h"
 #endif
 
+#include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -35,11 +37,11 @@ static const struct ctl_cmd	 commands[] = {
 	{ "count", "TABLE [expect] [FILTER...]", "print the number of flows, or expectations",
 	    CTL_CMD_FILTER, 1, 2, 60, cmd_count },
 	{ "commit", "", "write the peers' flows into the kernel",
-	    0, 0, 0, 0, cmd_action },
+	    0, 0, 0, 0, cmd_commit },
 	{ "takeover", "", "commit, make the peers' flows ours, become active",
-	    0, 0, 0, 0, cmd_action },
+	    CTL_CMD_ROLE, 0, 0, 0, cmd_role },
 	{ "release", "", "become standby: the way back from takeover",
-	    0, 0, 0, 0, cmd_action },
+	    CTL_CMD_ROLE, 0, 0, 0, cmd_role },
 	{ "verify", "", "compare flow for flow with the kernel and the peers; exit 1 if one differs",
 	    0, 0, 0, 0, cmd_verify },
 	{ "resync", "", "read the kernel again and have the peers resend",
@@ -62,7 +64,7 @@ static const struct ctl_cmd	 commands[] = {
 #define NCOMMANDS	(sizeof(commands) / sizeof(commands[0]))
 
 /* Options without a letter; those of a filter have the key of its condition. */
-enum { OPT_JSON = 256, OPT_PEER, OPT_FILTER };
+enum { OPT_JSON = 256, OPT_PEER, OPT_ASKED_BY, OPT_FILTER };
 
 static const struct option	 main_opts[] = {
 	{ "socket", required_argument, NULL, 's' }, { "json", no_argument, NULL, OPT_JSON },
@@ -146,8 +148,9 @@ usage(FILE *f)
 static void
 cmd_usage(FILE *f, const struct ctl_cmd *cmd)
 {
-	fprintf(f, "usage: ctsync [-s SOCKET] [--json] %s%s%s%s\n", cmd->name,
+	fprintf(f, "usage: ctsync [-s SOCKET] [--json] %s%s%s%s%s\n", cmd->name,
 	    cmd->flags & CTL_CMD_FORMAT ? " [-o text|json|xml]" : "",
+	    cmd->flags & CTL_CMD_ROLE ? " [--asked-by PID]" : "",
 	    *cmd->args != '\0' ? " " : "", cmd->args);
 }
 
@@ -158,6 +161,11 @@ cmd_help(const struct ctl_cmd *cmd)
 	printf("\n%s\n", cmd->help);
 	if (cmd->flags & CTL_CMD_FILTER)
 		printf("\n%s", filter_help);
+	if (cmd->flags & CTL_CMD_ROLE)
+		fputs("\nOf several requests the one that was asked for last stands, also when it comes first\n"
+		    "or when no daemon runs: then ctsyncd carries it out when it starts.\n"
+		    "      --asked-by PID       it was asked for when this process was started, which\n"
+		    "                           may have been overtaken: that is no failure\n", stdout);
 }
 
 static const struct ctl_cmd *
@@ -184,6 +192,8 @@ build_opts(const struct ctl_cmd *cmd, struct option *opts, char *letters)
 		*letters++ = 'o';
 		*letters++ = ':';
 	}
+	if (cmd->flags & CTL_CMD_ROLE)
+		opts[n++] = (struct option){ "asked-by", required_argument, NULL, OPT_ASKED_BY };
 	if (cmd->flags & CTL_CMD_FILTER) {
 		opts[n++] = (struct option){ "peer", required_argument, NULL, OPT_PEER };
 		for (i = 0; i < NFILTER; i++) {
@@ -232,6 +242,22 @@ add_condition(struct ctl *c, const struct filter_opt *o, const char *value)
 }
 
 static bool
+set_asked_by(struct ctl *c, const char *word)
+{
+	char	*end;
+	long	 pid;
+
+	errno = 0;
+	pid = strtol(word, &end, 10);
+	if (*word == '\0' || *end != '\0' || errno != 0 || pid < 1 || pid > INT_MAX) {
+		ctl_err("--asked-by: expected the number of a process, not \"%s\"", word);
+		return false;
+	}
+	c->asked_by = (pid_t)pid;
+	return true;
+}
+
+static bool
 cmd_option(struct ctl *c, int opt)
 {
 	size_t	 i;
@@ -243,6 +269,8 @@ cmd_option(struct ctl *c, int opt)
 	case OPT_PEER:
 		c->peer = optarg;
 		return true;
+	case OPT_ASKED_BY:
+		return set_asked_by(c, optarg);
 	case 'o':
 		return set_format(c, optarg);
 	default:

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -229,14 +230,68 @@ do_metrics(void *ctx, struct ctlsrv_req *req, const json_t *args)
 
 /* --- taking over ----------------------------------------------------------------------- */
 
+/* What an operator should know beside the answer. */
+static const char *
+warning(const struct daemon *d)
+{
+	if (d->conf->takeover.follow_addresses.n > 0)
+		return "the role follows takeover.follow_addresses: at the next change of these addresses, "
+		    "or a restart, they decide again";
+	if (d->unrecorded)
+		return "this could not be recorded in the runtime directory, see the log of ctsyncd: after a "
+		    "restart it will not know of it";
+	return NULL;
+}
+
+static void
+answer(const struct daemon *d, struct ctlsrv_req *req, json_t *j)
+{
+	const char	*text = warning(d);
+
+	if (text != NULL)
+		json_object_set_new(j, "warning", json_string(text));
+	ctlsrv_reply(req, j);
+}
+
+/*
+ * Record a request for a role.  False, and it is answered, if it makes no sense
+ * or if something else was asked for later: that stands, and has been done.
+ */
+static bool
+ask(struct daemon *d, struct ctlsrv_req *req, const json_t *args, enum wish_what what)
+{
+	const json_t	*j = json_object_get(args, "stamp");
+	enum wish_what	 stands;
+	char		 text[CTL_ERR_MAX];
+	uint64_t	 stamp;
+
+	if (j != NULL && (!json_is_integer(j) || json_integer_value(j) < 0)) {
+		ctlsrv_fail(req, CTL_EXIT_USAGE, "\"stamp\" is no number");
+		return false;
+	}
+	stamp = j == NULL ? wish_now() : (uint64_t)json_integer_value(j);
+	if ((stands = roles_ask(d, what, stamp)) == what)
+		return true;
+	snprintf(text, sizeof(text), "a later request (%s) stands: carried out that instead",
+	    wish_name(stands));
+	answer(d, req, json_pack("{s:b,s:i,s:s,s:s,s:s}", "ok", false, "exit", CTL_EXIT_FAILED,
+	    "error", text, "later", wish_name(stands), "role",
+	    node_role(d->node) == NODE_ACTIVE ? "active" : "standby"));
+	return false;
+}
+
 static int
 begin(struct daemon *d, struct ctlsrv_req *req, enum node_take what)
 {
+	struct waiting	*w;
+
 	if (d->nwaiting == MAX_WAITING) {
 		ctlsrv_fail(req, CTL_EXIT_FAILED, "too many takeovers are waiting");
 		return 0;
 	}
-	d->waiting[d->nwaiting++] = ctlsrv_hold(req, NULL, NULL);
+	w = &d->waiting[d->nwaiting++];
+	w->id = ctlsrv_hold(req, NULL, NULL);
+	w->takeover = what == NODE_TAKEOVER;
 	node_takeover(d->node, what, now_us(d));
 	if (!node_taken(d->node)->running)
 		control_taken(d);	/* it failed at once */
@@ -253,25 +308,35 @@ do_commit(void *ctx, struct ctlsrv_req *req, const json_t *args)
 static int
 do_takeover(void *ctx, struct ctlsrv_req *req, const json_t *args)
 {
-	(void)args;
+	if (!ask(ctx, req, args, WISH_TAKEOVER))
+		return 0;
 	return begin(ctx, req, NODE_TAKEOVER);
 }
 
 void
 control_taken(struct daemon *d)
 {
+	const struct waiting	*w;
 	struct ctlsrv_req	*req;
 	json_t			*j;
 	unsigned		 i, n = d->nwaiting;
 
 	d->nwaiting = 0;
 	for (i = 0; i < n; i++) {
-		if ((req = ctlsrv_find(d->ctl, d->waiting[i])) == NULL)
+		w = &d->waiting[i];
+		if ((req = ctlsrv_find(d->ctl, w->id)) == NULL)
 			continue;
-		if ((j = state_taken(d)) != NULL)
-			ctlsrv_reply(req, j);
-		else
+		if ((j = state_taken(d)) == NULL) {
 			ctlsrv_fail(req, CTL_EXIT_FAILED, "out of memory; the takeover is done, see the log");
+			continue;
+		}
+		if (!w->takeover) {
+			ctlsrv_reply(req, j);
+			continue;
+		}
+		if (node_taken(d->node)->aborted && d->asked.what == WISH_RELEASE)
+			json_object_set_new(j, "later", json_string(wish_name(d->asked.what)));
+		answer(d, req, j);
 	}
 }
 
@@ -280,9 +345,10 @@ do_release(void *ctx, struct ctlsrv_req *req, const json_t *args)
 {
 	struct daemon	*d = ctx;
 
-	(void)args;
+	if (!ask(d, req, args, WISH_RELEASE))
+		return 0;
 	node_release(d->node, now_us(d));
-	ctlsrv_reply(req, json_pack("{s:b,s:i,s:s,s:s}", "ok", true, "exit", CTL_EXIT_OK, "role",
+	answer(d, req, json_pack("{s:b,s:i,s:s,s:s}", "ok", true, "exit", CTL_EXIT_OK, "role",
 	    "standby", "message", "flows that the active node no longer has and that no packet "
 	    "touches are removed from this kernel within some minutes"));
 	return 0;

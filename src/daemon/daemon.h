@@ -23,11 +23,18 @@
 #include "ctsync/node.h"
 #include "ctsync/notify.h"
 #include "ctsync/rtnl.h"
+#include "ctsync/wish.h"
 
 #define MAX_WAITING	32	/* control requests that wait for a takeover, or for a verification */
 
 struct daemon;
 struct pending;
+
+/* A control request that waits until the takeover is done. */
+struct waiting {
+	uint64_t	 id;
+	bool		 takeover;	/* else a commit */
+};
 
 struct dlink {
 	struct daemon	*d;
@@ -65,9 +72,16 @@ struct daemon {
 	STAILQ_HEAD(, pending)	 results;	/* of jobs that are done, to be handed over */
 	uint64_t		 dump_end_us;
 	bool			 address_change;
+	struct kct_watch	 events, acct;	/* sysctls */
+	uint64_t		 events_us;	/* when the kernel was last seen to have events for all flows */
+
+	struct wish		 asked;		/* what was asked for last, as far as we know */
+	int			 asked_rc;	/* of the last look at the record */
+	bool			 unrecorded;	/* the record could not be written */
+	bool			 followed;	/* one of takeover.follow_addresses is here */
 
 	struct ctlsrv		*ctl;
-	uint64_t		 waiting[MAX_WAITING];	/* requests held until the takeover is done */
+	struct waiting		 waiting[MAX_WAITING];
 	unsigned		 nwaiting;
 	uint64_t		 verifying[MAX_WAITING];	/* the same for a verification */
 	unsigned		 nverifying;
@@ -113,6 +127,22 @@ int	links_usable(void *ctx, unsigned link, unsigned peer);
 int	control_open(struct daemon *d, gid_t gid, gid_t ro_gid);
 void	control_taken(struct daemon *d);
 void	control_verified(struct daemon *d);
+
+/* roles.c */
+/* Role, term, and whether a takeover has to be made, at the start; needs rtnl. */
+void	roles_start(struct daemon *d, struct node_conf *nc);
+/* The role or the term has changed: for the next start.  Replaced as a whole. */
+void	roles_changed(void *ctx, enum node_role role, bool done);
+/*
+ * Something is asked for over the control socket.  Records it and returns what
+ * was asked for last: if it is the same, the caller carries it out; if not,
+ * that has been done.  stamp: see wish.h.
+ */
+enum wish_what roles_ask(struct daemon *d, enum wish_what what, uint64_t stamp);
+/* Has somebody left word?  Once a second, and when the control socket is open. */
+void	roles_second(struct daemon *d);
+/* The node's addresses have changed. */
+void	roles_addresses(struct daemon *d);
 
 /* state.c */
 json_t	*state_status(struct daemon *d);

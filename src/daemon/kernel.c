@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The daemon's side of the kernel: events and dumps into the node, its jobs to
- * the writer, addresses into the filter.
+ * the writer, addresses into the filter, an eye on the sysctls that all of this
+ * depends on.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -87,6 +88,7 @@ on_addresses(void *ctx)
 	struct daemon	*d = ctx;
 
 	d->address_change = true;	/* the next second reads the table with the new ones */
+	roles_addresses(d);
 }
 
 static const struct rtnl_ops	rtnl_ops = { on_addresses };
@@ -197,6 +199,8 @@ on_job_done(void *ctx, const struct kct_result *res)
 
 	for (i = 0; i < j->n; i++)
 		j->items[i].err = -(int)res->err[i];
+	for (i = 0; res->was_there != NULL && i < j->n; i++)
+		j->items[i].there = j->items[i].err == 0 && res->was_there[i];
 	if (j->op == KOP_GET) {
 		j->flows = calloc(j->n, sizeof(*j->flows));
 		for (i = 0; i < j->n; i++) {
@@ -218,7 +222,7 @@ kernel_submit(void *ctx, struct kjob *j)
 {
 	static const enum kct_op	 ops[] = {
 		[KOP_CREATE] = KCT_CREATE, [KOP_DELETE] = KCT_DELETE, [KOP_GET] = KCT_GET,
-		[KOP_STRICT] = KCT_STRICT
+		[KOP_STRICT] = KCT_STRICT, [KOP_LIBERAL] = KCT_RELAX
 	};
 	struct daemon			*d = ctx;
 	struct pending			*p;
@@ -278,6 +282,105 @@ kernel_timeouts(uint32_t s[FLOW_TIMEOUTS])
 			s[t] = flow_timeout_default(t);
 }
 
+/* --- sysctls ------------------------------------------------------------------------------ */
+
+/* With 2 new flows have events because we listen; with 0 they never will. */
+static bool
+is_blind(const struct daemon *d)
+{
+	return d->events.stuck && d->events.found == 0;
+}
+
+static void
+first_look(struct daemon *d)
+{
+	enum kct_watched	 w;
+	uint32_t		 v;
+	int			 rc;
+
+	d->events.name = "events";
+	d->acct.name = "acct";
+	if ((rc = kct_sys_get(d->events.name, &v)) < 0)
+		log_msg(LOG_WARNING, "net.netfilter.nf_conntrack_events cannot be read (%s): without events of "
+		    "the kernel flows are only followed by the audit", strerror(-rc));
+	w = kct_sys_watch(&d->events);
+	if (w == KCT_WATCH_SET)
+		log_msg(LOG_NOTICE, "net.netfilter.nf_conntrack_events set to 1, so that every flow "
+		    "tells of its changes");
+	else if (w == KCT_WATCH_STUCK)
+		log_msg(is_blind(d) ? LOG_ERR : LOG_WARNING, "net.netfilter.nf_conntrack_events is %u and "
+		    "cannot be set (%s): flows %s are only followed by the audit; set it by sysctl",
+		    d->events.found, strerror(-d->events.err),
+		    is_blind(d) ? "TELL NOTHING and" : "from before the start of ctsyncd");
+	if (!d->conf->kernel.accounting)
+		return;
+	w = kct_sys_watch(&d->acct);
+	if (w == KCT_WATCH_SET)
+		log_msg(LOG_NOTICE, "net.netfilter.nf_conntrack_acct set to 1, so that entries count their "
+		    "packets; those that are there already never will");
+	else if (w == KCT_WATCH_STUCK)
+		log_msg(LOG_WARNING, "net.netfilter.nf_conntrack_acct is %u and cannot be set (%s): whether "
+		    "this node uses an entry can only be told by its timeout; set it by sysctl, or "
+		    "kernel.accounting to false", d->acct.found, strerror(-d->acct.err));
+}
+
+/* Flows that begin while there are no events never tell anything: the table has to be read. */
+static void
+watch_events(struct daemon *d)
+{
+	static struct log_limit	 limit = LOG_LIMIT_INIT;
+	uint64_t		 now = now_us(d), since = d->events_us;
+	enum kct_watched	 w = kct_sys_watch(&d->events);
+
+	if (!is_blind(d))
+		d->events_us = now;
+	if (w == KCT_WATCH_SAME)
+		return;
+	node_set_blind(d->node, is_blind(d), now);
+	if (w == KCT_WATCH_STUCK) {
+		log_limited(&limit, LOG_ERR, "SOMEBODY HAS SET net.netfilter.nf_conntrack_events TO %u, and it "
+		    "cannot be set to 1 (%s): %s; set it by sysctl", d->events.found,
+		    strerror(-d->events.err), is_blind(d) ? "new flows tell nothing of themselves, only the "
+		    "audit finds them, and this node claims nothing of its table" :
+		    "new flows have events only while somebody listens");
+		if (!is_blind(d))
+			node_overrun(d->node, since, now);
+		return;
+	}
+	if (w == KCT_WATCH_SET)
+		log_limited(&limit, LOG_ERR, "SOMEBODY HAS SET net.netfilter.nf_conntrack_events TO %u: set to 1 "
+		    "again; flows that began in the last %.1f s may have no events, so the kernel's table "
+		    "is read again, and only the audit finds their end", d->events.found,
+		    (double)(now - since) / 1e6);
+	else
+		log_limited(&limit, LOG_NOTICE, "net.netfilter.nf_conntrack_events is 1 again after %.1f s; "
+		    "reading the kernel's table", (double)(now - since) / 1e6);
+	node_overrun(d->node, since, now);
+}
+
+static void
+watch_acct(struct daemon *d)
+{
+	static struct log_limit	 limit = LOG_LIMIT_INIT;
+
+	switch (kct_sys_watch(&d->acct)) {
+	case KCT_WATCH_SAME:
+		break;
+	case KCT_WATCH_SET:
+		log_limited(&limit, LOG_WARNING, "somebody has set net.netfilter.nf_conntrack_acct to %u: set to "
+		    "1 again; entries that were made meanwhile have no counters", d->acct.found);
+		break;
+	case KCT_WATCH_STUCK:
+		log_limited(&limit, LOG_WARNING, "somebody has set net.netfilter.nf_conntrack_acct to %u, and it "
+		    "cannot be set to 1 (%s): new entries have no counters", d->acct.found,
+		    strerror(-d->acct.err));
+		break;
+	case KCT_WATCH_GOOD:
+		log_limited(&limit, LOG_NOTICE, "net.netfilter.nf_conntrack_acct is 1 again");
+		break;
+	}
+}
+
 /* --- life -------------------------------------------------------------------------------- */
 
 int
@@ -285,20 +388,13 @@ kernel_open(struct daemon *d)
 {
 	char		 why[KCT_WHY_MAX];
 	uint32_t	 v;
-	int		 rc, err;
+	int		 err;
 
 	if (kct_sys_probe(why) < 0) {
 		log_msg(LOG_ERR, "%s", why);
 		return -1;
 	}
-	rc = kct_sys_enable_events();
-	if (rc == 1)
-		log_msg(LOG_NOTICE, "net.netfilter.nf_conntrack_events set to 1, so that every flow "
-		    "tells of its changes");
-	else if (rc < 0)
-		log_msg(LOG_WARNING, "net.netfilter.nf_conntrack_events is not 1 and cannot be set (%s): "
-		    "flows from before the start of ctsyncd are only followed by the audit; set it by "
-		    "sysctl", strerror(-rc));
+	first_look(d);
 	if (kct_sys_get("tcp_loose", &v) == 0 && v != 0)
 		log_msg(LOG_INFO, "net.netfilter.nf_conntrack_tcp_loose is %u: the kernel picks up TCP "
 		    "connections in the middle, without their translation; 0 is better for a pair", v);
@@ -331,6 +427,9 @@ kernel_start(struct daemon *d)
 		    err == -EPERM ? " (CAP_NET_ADMIN is missing)" : "");
 		return -1;
 	}
+	d->events_us = now_us(d);
+	if (is_blind(d))
+		node_set_blind(d->node, true, now_us(d));
 	return 0;
 }
 
@@ -359,6 +458,9 @@ kernel_second(struct daemon *d)
 {
 	uint64_t	 audit_us = (uint64_t)d->conf->kernel.audit_s * 1000000;
 
+	watch_events(d);
+	if (d->conf->kernel.accounting)
+		watch_acct(d);
 	kct_event_poke(d->reader);
 	if (d->address_change) {
 		d->address_change = false;

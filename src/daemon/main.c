@@ -24,11 +24,11 @@
 #include "ctsync/clock.h"
 #include "ctsync/keyfile.h"
 #include "ctsync/priv.h"
+#include "ctsync/rundir.h"
 #include "daemon.h"
 
 #define EXIT_USAGE	2
 #define LOCK_TRIES	20	/* of 100 ms */
-#define LINE_MAX_BYTES	32	/* of a file in the runtime directory */
 
 static void
 usage(FILE *f)
@@ -42,133 +42,66 @@ usage(FILE *f)
 	    "Runs in the foreground.  See ctsyncd(8).\n", f);
 }
 
-/* --- files in the runtime directory ------------------------------------------------ */
+/* --- the runtime directory -------------------------------------------------------- */
 
-static void
-path_in(const struct daemon *d, const char *name, char out[512])
-{
-	snprintf(out, 512, "%s/%s", d->conf->runtime_dir, name);
-}
-
-/* Make the directory ours, take the lock: one daemon for each runtime directory. */
+/* The lock as a plain file of its own: nothing else is given away, whatever lies there. */
 static int
-lock_runtime(struct daemon *d, uid_t uid, gid_t gid)
+open_lock(const struct daemon *d, int dir, uid_t uid, gid_t gid)
 {
-	char		 path[512];
 	struct stat	 st;
-	int		 tries;
+	int		 fd;
 
-	if (mkdir(d->conf->runtime_dir, 0755) < 0 && errno != EEXIST) {
-		log_msg(LOG_ERR, "cannot make the runtime directory %s: %s; create it or set "
-		    "runtime_dir", d->conf->runtime_dir, strerror(errno));
-		return -1;
-	}
-	if (geteuid() == 0 && uid != 0 && stat(d->conf->runtime_dir, &st) == 0 &&
-	    st.st_uid != uid && chown(d->conf->runtime_dir, uid, gid) < 0)
-		log_msg(LOG_WARNING, "cannot give %s to the daemon's user: %s", d->conf->runtime_dir,
+	fd = openat(dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		log_msg(LOG_ERR, "cannot open the lock %s/lock: %s", d->conf->runtime_dir,
 		    strerror(errno));
-	path_in(d, "lock", path);
-	d->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (d->lock_fd < 0) {
-		log_msg(LOG_ERR, "cannot open the lock %s: %s", path, strerror(errno));
-		return -1;
+		goto fail;
 	}
-	if (geteuid() == 0 && uid != 0 && fchown(d->lock_fd, uid, gid) < 0)
-		log_msg(LOG_WARNING, "cannot give %s to the daemon's user: %s", path, strerror(errno));
-	/* one that was killed may take a moment to give its memory back */
-	for (tries = 0; flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0 && tries < LOCK_TRIES; tries++)
-		usleep(100000);
-	if (tries == LOCK_TRIES) {
-		log_msg(LOG_ERR, "another ctsyncd runs with the runtime directory %s: stop it first "
-		    "(ctsync shutdown), or give this one its own runtime_dir", d->conf->runtime_dir);
-		return -1;
+	if (!S_ISREG(st.st_mode) || st.st_nlink != 1) {
+		log_msg(LOG_ERR, "%s/lock is no plain file, or has another name: remove it",
+		    d->conf->runtime_dir);
+		goto fail;
 	}
-	return 0;
-}
-
-/* First line of a file of the runtime directory, and when it was written; false if there is none. */
-static bool
-read_line(const struct daemon *d, const char *name, char line[LINE_MAX_BYTES],
-    struct timespec *when)
-{
-	char		 path[512];
-	struct stat	 st;
-	FILE		*f;
-	bool		 ok;
-
-	path_in(d, name, path);
-	if ((f = fopen(path, "re")) == NULL)
-		return false;
-	ok = fstat(fileno(f), &st) == 0 && fgets(line, LINE_MAX_BYTES, f) != NULL;
-	fclose(f);
-	if (ok)
-		line[strcspn(line, "\n")] = '\0';
-	*when = st.st_mtim;
-	return ok;
-}
-
-/* "active 3": cut the term off; 0 if there is none, or none that makes sense. */
-static uint32_t
-cut_term(char *line)
-{
-	char		*word = strchr(line, ' '), *end;
-	unsigned long	 v;
-
-	if (word == NULL)
-		return 0;
-	*word++ = '\0';
-	v = strtoul(word, &end, 10);
-	return *word == '-' || end == word || *end != '\0' || v > WIRE_TERM_MAX ? 0 : (uint32_t)v;
+	if (geteuid() == 0 && uid != 0 && st.st_uid != uid && fchown(fd, uid, gid) < 0)
+		log_msg(LOG_WARNING, "cannot give %s/lock to the daemon's user: %s",
+		    d->conf->runtime_dir, strerror(errno));
+	return fd;
+fail:
+	if (fd >= 0)
+		close(fd);
+	return -1;
 }
 
 /*
- * The role from before the restart, and its term; if keepalived has asked for
- * another one since, through the notify script, while nobody listened, then that.
+ * Make the directory ours, take the lock: one daemon for each runtime directory.
+ * Members of the group may leave word there of what they want.
  */
-static enum node_role
-read_role(const struct daemon *d, uint32_t *term, bool *resume)
+static int
+lock_runtime(struct daemon *d, uid_t uid, gid_t gid, gid_t group)
 {
-	struct timespec	 t_role = { 0, 0 }, t_want;
-	char		 role[LINE_MAX_BYTES] = "", want[LINE_MAX_BYTES];
-	bool		 active, was;
+	char	 err[WISH_ERR_MAX];
+	int	 dir, tries, prepared;
 
-	(void)read_line(d, "role", role, &t_role);
-	*term = cut_term(role);
-	*resume = strcmp(role, "taking") == 0;
-	active = was = *resume || strcmp(role, "active") == 0;
-	if (read_line(d, "notify.want", want, &t_want) && (t_want.tv_sec > t_role.tv_sec ||
-	    (t_want.tv_sec == t_role.tv_sec && t_want.tv_nsec > t_role.tv_nsec)))
-		active = strcmp(want, "takeover") == 0;
-	if (active && !was && *term < WIRE_TERM_MAX)
-		++*term;
-	*resume = *resume && active;
-	if (*resume)
-		log_msg(LOG_WARNING, "role: active; a takeover was under way when ctsyncd ended, it goes on "
-		    "when the peers' flows are here");
-	else if (active)
-		log_msg(LOG_NOTICE, "role: active, as before the restart");
-	return active ? NODE_ACTIVE : NODE_STANDBY;
-}
-
-/* Replaced as a whole, so that a crash leaves the old one or the new one. */
-static void
-on_role(void *ctx, enum node_role role, bool done)
-{
-	struct daemon	*d = ctx;
-	char		 path[512], tmp[512];
-	FILE		*f;
-	bool		 ok;
-
-	path_in(d, "role", path);
-	path_in(d, "role.new", tmp);
-	f = fopen(tmp, "we");
-	ok = f != NULL && fprintf(f, "%s %u\n", role == NODE_STANDBY ? "standby" :
-	    done ? "active" : "taking", (unsigned)node_term(d->node)) > 0;
-	if (f != NULL && fclose(f) != 0)
-		ok = false;
-	if (!ok || rename(tmp, path) < 0)
-		log_msg(LOG_WARNING, "cannot write %s: %s; after a restart of ctsyncd this node will "
-		    "think that it is standby", path, strerror(errno));
+	prepared = wish_prepare(d->conf->runtime_dir, uid, gid, group, err);
+	if ((dir = rundir_open(d->conf->runtime_dir)) < 0) {
+		log_msg(LOG_ERR, "cannot use the runtime directory %s: %s; create it or set runtime_dir",
+		    d->conf->runtime_dir, strerror(-dir));
+		return -1;
+	}
+	if (prepared < 0)
+		log_msg(LOG_WARNING, "%s; what is asked for while ctsyncd does not run will be lost", err);
+	d->lock_fd = open_lock(d, dir, uid, gid);
+	/* one that was killed may take a moment to give its memory back */
+	for (tries = 0; d->lock_fd >= 0 && flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0 &&
+	    tries < LOCK_TRIES; tries++)
+		usleep(100000);
+	if (tries == LOCK_TRIES)
+		log_msg(LOG_ERR, "another ctsyncd runs with the runtime directory %s: stop it first "
+		    "(ctsync shutdown), or give this one its own runtime_dir", d->conf->runtime_dir);
+	else if (d->lock_fd >= 0)
+		rundir_clean(dir);
+	close(dir);
+	return d->lock_fd < 0 || tries == LOCK_TRIES ? -1 : 0;
 }
 
 /* --- the loop --------------------------------------------------------------------------- */
@@ -219,6 +152,7 @@ on_second(struct ev_loop *loop, ev_timer *w, int revents)
 	(void)loop;
 	(void)revents;
 	kernel_second(d);
+	roles_second(d);
 	notify_watchdog(&d->notify);
 	ready = node_ready(d->node, now_us(d), reason);
 	notify_status(&d->notify, "%s, %s: %s",
@@ -279,7 +213,7 @@ static const struct node_ops	node_ops = {
 	.kernel = { kernel_submit, kernel_dump, kernel_age_us, kernel_address_lost },
 	.filter = kernel_filter,
 	.wall_s = wall_s,
-	.role = on_role,
+	.role = roles_changed,
 	.taken = on_taken,
 	.verified = on_verified
 };
@@ -359,7 +293,7 @@ make_node(struct daemon *d)
 	nc->hold_us = (uint64_t)c->replication.hold_ms * 1000;
 	nc->scrub_us = (uint64_t)c->replication.scrub_s * 1000000;
 	nc->liberal = c->kernel.liberal;
-	nc->role = read_role(d, &nc->term, &nc->resume);
+	roles_start(d, nc);
 	nc->links = d->link_names;
 	nc->datagram_bytes = NODE_DATAGRAM_MAX;
 	for (i = 0; i < c->nlinks; i++)
@@ -450,7 +384,7 @@ static int
 start(struct daemon *d)
 {
 	char	 err[CONF_ERR_MAX];
-	gid_t	 gid = getegid();
+	gid_t	 gid = getegid(), group = group_id(d->conf->control.group);
 
 	d->uid = geteuid();
 	if (priv_check(err, sizeof(err)) < 0) {
@@ -459,7 +393,8 @@ start(struct daemon *d)
 	}
 	if (d->uid == 0 && priv_user(d->conf->user, &d->uid, &gid) < 0)
 		d->uid = 0;
-	if (lock_runtime(d, d->uid, gid) < 0 || kernel_open(d) < 0)
+	if (lock_runtime(d, d->uid, gid, group == CTLSRV_NO_GID ? gid : group) < 0 ||
+	    kernel_open(d) < 0)
 		return -1;
 	if ((d->ring = load_ring(d->conf, d->uid, err, sizeof(err))) == NULL) {
 		log_msg(LOG_ERR, "%s", err);
@@ -469,8 +404,7 @@ start(struct daemon *d)
 		return -1;
 	d->nlinks = (unsigned)d->conf->nlinks;
 	if (make_node(d) < 0 || links_open(d) < 0 ||
-	    control_open(d, group_id(d->conf->control.group),
-	    group_id(d->conf->control.read_group)) < 0)
+	    control_open(d, group, group_id(d->conf->control.read_group)) < 0)
 		return -1;
 	if (drop(d) < 0 || kernel_start(d) < 0)
 		return -1;
@@ -532,6 +466,8 @@ run(struct daemon *d)
 	d->started_us = now_us(d);
 	if (start(d) == 0) {
 		watch(d);
+		/* whoever found nobody listening has written by now what he wants */
+		roles_second(d);
 		log_msg(LOG_NOTICE, "ctsyncd " PACKAGE_VERSION ": node %s, cluster %s, %u peer%s, role %s",
 		    d->conf->node, d->conf->cluster, d->npeers, d->npeers == 1 ? "" : "s",
 		    node_role(d->node) == NODE_ACTIVE ? "active" : "standby");

@@ -53,6 +53,8 @@ peer_json(struct daemon *d, unsigned i)
 	set(j, "term", or_null(p.term >= 0, json_integer(p.term)));
 	set(j, "in_sync", json_boolean(p.in_sync));
 	set(j, "why", or_null(p.why != NULL, json_string(p.why != NULL ? p.why : "")));
+	set(j, "refused", or_null(p.refused, json_string(node_reject_name(p.refused_why))));
+	set(j, "refuses_us", json_boolean(p.refuses_us));
 	set(j, "verified_ms", or_null(p.verified_ms >= 0, json_integer(p.verified_ms)));
 	set(j, "lag_ms", or_null(p.lagged, json_real(p.lag.median / 1e3)));
 	set(j, "lag_p99_ms", or_null(p.lagged, json_real(p.lag.p99 / 1e3)));
@@ -130,6 +132,51 @@ local_json(struct daemon *d)
 	return j;
 }
 
+static void
+put_alert(json_t *list, enum node_alert a, const char *text, const char *advice)
+{
+	json_array_append_new(list, json_pack("{s:s,s:s,s:s}", "id", node_alert_name(a), "text", text,
+	    "advice", advice));
+}
+
+/* Who refuses whom, one alert a peer. */
+static void
+put_refusals(struct daemon *d, json_t *list)
+{
+	struct node_peer_info	 p;
+	char			 text[128], advice[256];
+	unsigned		 i;
+
+	for (i = 0; i < node_peers(d->node); i++) {
+		node_peer(d->node, i, now_us(d), &p);
+		if (!p.refused && !p.refuses_us)
+			continue;
+		snprintf(text, sizeof(text), "REFUSED BY %s", p.name);
+		if (p.refused)
+			snprintf(advice, sizeof(advice), "what it sends is refused here (%s), so what this node "
+			    "sends is most likely refused there: compare the key files of both nodes",
+			    node_reject_name(p.refused_why));
+		else
+			snprintf(advice, sizeof(advice), "it is heard, but does not take what this node sends: "
+			    "compare the key files of both nodes, then the packet filters");
+		put_alert(list, p.refused ? NODE_ALERT_REFUSED : NODE_ALERT_REFUSED_BY, text, advice);
+	}
+}
+
+static json_t *
+alerts_json(struct daemon *d)
+{
+	unsigned	 raised = node_alerts(d->node, now_us(d)), i;
+	json_t		*list = json_array();
+
+	for (i = 0; i < NODE_ALERTS; i++)
+		if ((raised & 1u << i) && i != NODE_ALERT_REFUSED && i != NODE_ALERT_REFUSED_BY)
+			put_alert(list, (enum node_alert)i, node_alert_text((enum node_alert)i),
+			    node_alert_advice((enum node_alert)i));
+	put_refusals(d, list);
+	return list;
+}
+
 json_t *
 state_status(struct daemon *d)
 {
@@ -150,6 +197,9 @@ state_status(struct daemon *d)
 	set(a, "flows", num(node_remote_flows(d->node)));
 	set(a, "expectations", num(node_remote_expects(d->node)));
 	set(j, "ready", json_pack("{s:b,s:s}", "ok", ok, "reason", reason));
+	set(j, "alerts", alerts_json(d));
+	set(j, "taking", json_boolean(node_taking(d->node)));
+	set(j, "refused_flows", num(node_refused(d->node)));
 	set(j, "peers", a = json_array());
 	for (i = 0; i < node_peers(d->node); i++)
 		json_array_append_new(a, peer_json(d, i));
@@ -256,7 +306,9 @@ peers_stats(struct daemon *d)
 		set(j, "hellos_total", num(p.hellos));
 		set(j, "signals_total", num(p.signals));
 		set(j, "epochs_total", num(p.accepted));
-		set(j, "ended_elsewhere_total", num(p.ended));
+		set(j, "ended_here_total", num(p.ended));
+		set(j, "refused", num(p.refused));
+		set(j, "refuses_us", num(p.refuses_us));
 		set(a, p.name, j);
 	}
 	return a;
@@ -319,11 +371,24 @@ kernel_stats(struct daemon *d)
 	set(j, "writes_deleted_total", num(w->items[KCT_DELETE]));
 	set(j, "writes_read_total", num(w->items[KCT_GET]));
 	set(j, "writes_tightened_total", num(w->items[KCT_STRICT]));
+	set(j, "writes_relaxed_total", num(w->items[KCT_RELAX]));
 	set(j, "writes_without_master_total", num(w->lost_master));
 	set(j, "writes_without_helper_total", num(w->lost_helper));
 	set(j, "writes_without_labels_total", num(w->lost_labels));
 	set(j, "write_busy_seconds_total", json_real((double)w->busy_ns / 1e9));
 	set(j, "purged_total", num(node_purged(d->node)));
+	return j;
+}
+
+/* A metric for each alert, 0 or 1. */
+static json_t *
+alert_stats(struct daemon *d)
+{
+	unsigned	 raised = node_alerts(d->node, now_us(d)), i;
+	json_t		*j = json_object();
+
+	for (i = 0; i < NODE_ALERTS; i++)
+		set(j, node_alert_name((enum node_alert)i), num(raised >> i & 1));
 	return j;
 }
 
@@ -357,6 +422,9 @@ state_stats(struct daemon *d)
 	set(j, "two_active", num(node_two_active(d->node)));
 	set(j, "ready", num(node_ready(d->node, now_us(d), reason)));
 	set(j, "liberal_flows", num(node_liberal(d->node)));
+	set(j, "taking", num(node_taking(d->node)));
+	set(j, "refused_flows", num(node_refused(d->node)));
+	set(j, "alert", alert_stats(d));
 	set(j, "local", feed_json(node_feed(d->node)));
 	set(j, "kernel", kernel_stats(d));
 	for (i = 0; i < REPL_VERDICTS; i++) {

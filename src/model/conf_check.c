@@ -46,6 +46,41 @@ addr_is_link_local(const struct conf_addr *a)
 	return a->family == AF_INET6 && a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
 }
 
+/* ::1, 127/8, and IPv4 in the clothes of IPv6: no interface has it alone. */
+static bool
+addr_is_everywhere(const struct conf_addr *a)
+{
+	static const uint8_t	 loopback6[16] = { [15] = 1 }, mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+	if (a->family == AF_INET)
+		return a->b[0] == 127;
+	return memcmp(a->b, loopback6, sizeof(loopback6)) == 0 ||
+	    memcmp(a->b, mapped, sizeof(mapped)) == 0;
+}
+
+static int
+check_follow(const struct check *ck, const struct conf *c)
+{
+	const struct conf_addrs	*l = &c->takeover.follow_addresses;
+	char			 s[CONF_ADDR_STR_MAX];
+	size_t			 i, k;
+
+	for (i = 0; i < l->n; i++) {
+		snprintf(ck->key, CONF_KEY_MAX, "takeover.follow_addresses[%zu]", i);
+		conf_addr_str(&l->v[i], s);
+		if (!addr_is_host(&l->v[i]) || addr_is_everywhere(&l->v[i]))
+			return bad(ck, "expected an address that moves from node to node, found %s", s);
+		for (k = 0; k < i; k++)
+			if (conf_addr_equal(&l->v[k], &l->v[i]))
+				return bad(ck, "%s is listed twice", s);
+		for (k = 0; k < c->nlinks; k++)
+			if (conf_addr_equal(&c->links[k].local, &l->v[i]))
+				return bad(ck, "%s is our own address on link \"%s\" and never moves", s,
+				    c->links[k].name);
+	}
+	return 0;
+}
+
 static int
 check_peer(const struct check *ck, const struct conf *c, size_t li, size_t pi)
 {
@@ -122,5 +157,5 @@ conf_check(const struct conf *c, char key[CONF_KEY_MAX], char *why, size_t whyle
 	for (i = 0; i < c->nlinks; i++)
 		if ((r = check_link(&ck, c, i)) < 0)
 			return r;
-	return 0;
+	return check_follow(&ck, c);
 }

@@ -20,7 +20,8 @@ enum conf_kind {
 	CK_SIZE,	/* uint64_t: integer, or string with K, M, G */
 	CK_BOOL,	/* bool */
 	CK_WORD,	/* int: one of words */
-	CK_ADDR		/* struct conf_addr */
+	CK_ADDR,	/* struct conf_addr */
+	CK_ADDRS	/* struct conf_addrs: a list of them */
 };
 
 #define CONF_WORD_UNSUPPORTED	(-1)

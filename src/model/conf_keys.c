@@ -73,6 +73,7 @@ static const struct conf_key	 takeover_keys[] = {
 	    .words = injects },
 	{ "boot_wait_s", CK_U32, AT(conf, takeover.boot_wait_s), .max = 3600, .def = 30 },
 	{ "purge_s", CK_U32, AT(conf, takeover.purge_s), .min = 2, .max = 86400, .def = 60 },
+	{ "follow_addresses", CK_ADDRS, AT(conf, takeover.follow_addresses) },
 	{ .name = NULL }
 };
 
@@ -119,6 +120,7 @@ static const struct conf_key	 kernel_keys[] = {
 	{ "audit_s", CK_U32, AT(conf, kernel.audit_s), .max = 86400, .def = 300 },
 	{ "liberal", CK_BOOL, AT(conf, kernel.liberal), .def = true },
 	{ "reliable_events", CK_BOOL, AT(conf, kernel.reliable_events), .def = false },
+	{ "accounting", CK_BOOL, AT(conf, kernel.accounting), .def = true },
 	{ .name = NULL }
 };
 
@@ -214,6 +216,7 @@ key_default(const struct conf_key *k, char *p)
 		memcpy(p, &word, sizeof(word));
 		break;
 	case CK_ADDR:
+	case CK_ADDRS:
 		memset(p, 0, k->size);
 		break;
 	}
@@ -276,6 +279,10 @@ conf_key_expect(const struct conf_key *k, char buf[CONF_EXPECT_MAX])
 		break;
 	case CK_ADDR:
 		snprintf(buf, CONF_EXPECT_MAX, "IPv4 or IPv6 address of one host");
+		break;
+	case CK_ADDRS:
+		snprintf(buf, CONF_EXPECT_MAX, "list of 1..%d addresses like ( \"192.0.2.1\", \"2001:db8::1\" )",
+		    CONF_FOLLOW_MAX);
 		break;
 	}
 	return buf;

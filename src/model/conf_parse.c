@@ -302,11 +302,41 @@ get_word(struct parse *p, config_setting_t *s, const struct conf_key *k, void *o
 }
 
 static int
+get_addr(struct parse *p, config_setting_t *s, void *out, const char *expected)
+{
+	struct conf_addr	 a;
+
+	if (!is_string(s))
+		return fail_type(p, s, expected);
+	if (!conf_addr_parse(config_setting_get_string(s), &a))
+		return fail_string(p, s, expected);
+	memcpy(out, &a, sizeof(a));
+	return 0;
+}
+
+static int
+get_addrs(struct parse *p, config_setting_t *s, struct conf_addrs *l, const char *expected)
+{
+	int	 type = config_setting_type(s), len, i, r;
+
+	if (type != CONFIG_TYPE_LIST && type != CONFIG_TYPE_ARRAY)
+		return fail_type(p, s, expected);
+	len = config_setting_length(s);
+	if (len < 1 || len > CONF_FOLLOW_MAX)
+		return fail(p, s, true, "expected %s, found %d", expected, len);
+	for (i = 0; i < len; i++)
+		if ((r = get_addr(p, config_setting_get_elem(s, (unsigned)i), &l->v[i],
+		    "IPv4 or IPv6 address like \"192.0.2.1\" or \"2001:db8::1\"")) < 0)
+			return r;
+	l->n = (size_t)len;
+	return 0;
+}
+
+static int
 get_value(struct parse *p, config_setting_t *s, const struct conf_key *k, void *out)
 {
-	char			 expected[CONF_EXPECT_MAX];
-	struct conf_addr	 a;
-	bool			 b;
+	char	 expected[CONF_EXPECT_MAX];
+	bool	 b;
 
 	conf_key_expect(k, expected);
 	switch (k->kind) {
@@ -326,12 +356,9 @@ get_value(struct parse *p, config_setting_t *s, const struct conf_key *k, void *
 		memcpy(out, &b, sizeof(b));
 		return 0;
 	case CK_ADDR:
-		if (!is_string(s))
-			return fail_type(p, s, expected);
-		if (!conf_addr_parse(config_setting_get_string(s), &a))
-			return fail_string(p, s, expected);
-		memcpy(out, &a, sizeof(a));
-		return 0;
+		return get_addr(p, s, out, expected);
+	case CK_ADDRS:
+		return get_addrs(p, s, out, expected);
 	}
 	return -EINVAL;
 }

@@ -44,9 +44,25 @@ key_is_set(const struct conf_key *k, const char *p)
 		return *p != '\0';
 	case CK_ADDR:
 		return ((const struct conf_addr *)(const void *)p)->family != 0;
+	case CK_ADDRS:
+		return ((const struct conf_addrs *)(const void *)p)->n != 0;
 	default:
 		return true;
 	}
+}
+
+static void
+print_addrs(FILE *f, const struct conf_addrs *l)
+{
+	char	 s[CONF_ADDR_STR_MAX];
+	size_t	 i;
+
+	putc('(', f);
+	for (i = 0; i < l->n; i++) {
+		fputs(i > 0 ? ", " : " ", f);
+		print_string(f, conf_addr_str(&l->v[i], s));
+	}
+	fputs(" )", f);
 }
 
 static void
@@ -84,6 +100,9 @@ print_value(FILE *f, const struct conf_key *k, const char *p)
 	case CK_ADDR:
 		memcpy(&a, p, sizeof(a));
 		print_string(f, conf_addr_str(&a, s));
+		break;
+	case CK_ADDRS:
+		print_addrs(f, (const void *)p);
 		break;
 	}
 }

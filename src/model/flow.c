@@ -26,7 +26,7 @@
 
 /* A test builds a daemon that knows no more than an older version did. */
 #ifndef FLOW_KNOWN_MAX
-#define FLOW_KNOWN_MAX	FLOW_A_BORN
+#define FLOW_KNOWN_MAX	FLOW_A_COPY
 #endif
 #define KEY_KNOWN	(KEY_V6 | KEY_ZONE_MASK | (FLOW_KNOWN_MAX < FLOW_A_EXPECT ? 0 : KEY_EXPECT))
 
@@ -231,6 +231,8 @@ flow_pack(const struct flow *f, uint8_t *out, size_t cap)
 			flow_put_rare(&w, f);
 		if (f->born != 0 && FLOW_KNOWN_MAX >= FLOW_A_BORN)
 			put_uint_attr(&w, FLOW_A_BORN, f->born);
+		if (f->copy && FLOW_KNOWN_MAX >= FLOW_A_COPY)
+			put_uint_attr(&w, FLOW_A_COPY, 1);
 	}
 	wbuf_bytes(&w, f->extra, f->extra_len);
 	return wbuf_ok(&w) && w.len <= FLOW_BODY_MAX ? w.len : 0;
@@ -344,6 +346,11 @@ get_attr(uint8_t type, struct rbuf *r, struct flow *f, bool *known)
 			break;
 		return f->expect || !rbuf_uint(r, &f->born) || r->len != 0 || f->born == 0 ?
 		    -EBADMSG : 0;
+	case FLOW_A_COPY:
+		if (FLOW_KNOWN_MAX < FLOW_A_COPY)
+			break;
+		f->copy = true;
+		return f->expect || r->len != 1 || *r->p != 1 ? -EBADMSG : 0;
 	default:
 		if ((type & ~FLOW_A_MUST) <= FLOW_KNOWN_MAX)
 			return flow_get_rare(type & (uint8_t)~FLOW_A_MUST, r, f);

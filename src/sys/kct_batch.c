@@ -182,6 +182,8 @@ build(struct kct_batch *b, enum kct_op op, unsigned options, const struct flow *
 		return kct_build_timeout(p, room, seq, f);
 	case KCT_STRICT:
 		return kct_build_strict(p, room, seq, f);
+	case KCT_RELAX:
+		return kct_build_relax(p, room, seq, f);
 	case KCT_DELETE:
 		return kct_build_delete(p, room, seq, f);
 	case KCT_GET:

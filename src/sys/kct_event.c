@@ -94,6 +94,7 @@ parse_datagram(struct kct_reader *r, const uint8_t *p, size_t len, size_t n)
 		}
 		e->type = (uint8_t)type;
 		e->portid = h.nlmsg_pid;
+		e->flow.commanded = h.nlmsg_pid != 0;
 		r->stats.by_type[type]++;
 		n++;
 	}

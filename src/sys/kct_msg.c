@@ -180,6 +180,55 @@ get_protoinfo(struct rbuf r, struct flow *f)
 	return r.len == 0;
 }
 
+/* What both directions count, as far as the message says. */
+struct packets {
+	uint64_t	 n[2];		/* original, reply */
+	unsigned	 seen;		/* of the directions */
+};
+
+static bool
+get_counters(struct rbuf r, struct packets *c, unsigned dir)
+{
+	struct rbuf	 v;
+	unsigned	 type;
+	uint32_t	 n32 = 0;
+	bool		 ok = true;
+
+	while (ok && nl_attr_next(&r, &type, &v)) {
+		switch (type) {
+		case CTA_COUNTERS_PACKETS:
+			ok = rbuf_u64(&v, &c->n[dir]);
+			c->seen |= 1u << dir;
+			break;
+		case CTA_COUNTERS32_PACKETS:
+			ok = rbuf_u32(&v, &n32);
+			c->n[dir] = n32;
+			c->seen |= 1u << dir;
+			break;
+		default:
+			break;
+		}
+	}
+	return ok && r.len == 0;
+}
+
+/*
+ * Half of the counters proves nothing.  In 32 bits only a sum of 0 is 0: what
+ * counts is whether there was a packet, and whether there was another one since.
+ */
+static void
+set_packets(struct flow *f, const struct packets *c)
+{
+	uint64_t	 sum = c->n[0] + c->n[1];
+
+	if (c->seen != 3)
+		return;
+	if (sum < c->n[0])
+		sum = UINT64_MAX;
+	f->packets = (uint32_t)(sum > UINT32_MAX ? sum % UINT32_MAX + 1 : sum);
+	f->has |= FLOW_HAS_PACKETS;
+}
+
 /* Attributes that are one big-endian number. */
 static bool
 get_number(unsigned type, struct rbuf *v, struct flow *f)
@@ -222,6 +271,7 @@ static int
 get_attrs(struct rbuf *r, struct flow *f)
 {
 	struct kct_tuple_extra	 orig = { .seen = 0 }, reply = { .seen = 0 };
+	struct packets		 packets = { .seen = 0 };
 	struct rbuf		 v;
 	unsigned		 type;
 	bool			 ok = true;
@@ -238,6 +288,12 @@ get_attrs(struct rbuf *r, struct flow *f)
 		case CTA_PROTOINFO:
 			ok = get_protoinfo(v, f);
 			break;
+		case CTA_COUNTERS_ORIG:
+			ok = get_counters(v, &packets, 0);
+			break;
+		case CTA_COUNTERS_REPLY:
+			ok = get_counters(v, &packets, 1);
+			break;
 		default:
 			ok = get_number(type, &v, f);
 			break;
@@ -247,6 +303,7 @@ get_attrs(struct rbuf *r, struct flow *f)
 		return -EBADMSG;
 	f->proto = orig.proto;
 	set_zone(f, &orig, &reply);
+	set_packets(f, &packets);
 	return 0;
 }
 
@@ -573,21 +630,39 @@ kct_build_timeout(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
 	return kct_finish(buf, p);
 }
 
-size_t
-kct_build_strict(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
+/*
+ * BE_LIBERAL as in flags, in both directions; the kernel leaves what is not in
+ * the mask.  What it knows of the windows of an entry that becomes liberal is
+ * stale: MAXACK_SET goes, and comes back when it has seen them again.
+ */
+static size_t
+build_liberal(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f, unsigned flags)
 {
-	uint8_t	*p, *info, *tcp;
+	unsigned	 mask = FLOW_TF_BE_LIBERAL | (flags != 0 ? FLOW_TF_MAXACK_SET : 0);
+	uint8_t		*p, *info, *tcp;
 
 	if (cap < KCT_MSG_MAX)
 		return 0;
 	p = put_key(buf, IPCTNL_MSG_CT_NEW, 0, seq, f);
 	p = info = nest_begin(p, CTA_PROTOINFO);
 	p = tcp = nest_begin(p, CTA_PROTOINFO_TCP);
-	p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, 0, FLOW_TF_BE_LIBERAL);
-	p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_REPLY, 0, FLOW_TF_BE_LIBERAL);
+	p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, flags, mask);
+	p = put_flags(p, CTA_PROTOINFO_TCP_FLAGS_REPLY, flags, mask);
 	nest_end(tcp, p);
 	nest_end(info, p);
 	return kct_finish(buf, p);
+}
+
+size_t
+kct_build_strict(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
+{
+	return build_liberal(buf, cap, seq, f, 0);
+}
+
+size_t
+kct_build_relax(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
+{
+	return build_liberal(buf, cap, seq, f, FLOW_TF_BE_LIBERAL);
 }
 
 size_t

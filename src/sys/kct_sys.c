@@ -170,17 +170,38 @@ kct_sys_set(const char *name, uint32_t value)
 	return rc;
 }
 
-int
-kct_sys_enable_events(void)
+/* See to it that a sysctl is 1: 1 if it was set, 0 if it was 1, -errno; *found is what it was. */
+static int
+enable(const char *name, uint32_t *found)
 {
-	uint32_t	 v;
-	int		 rc;
+	int	 rc;
 
-	if ((rc = kct_sys_get("events", &v)) < 0)
+	if ((rc = kct_sys_get(name, found)) < 0)
 		return rc;
-	if (v == 1)
+	if (*found == 1)
 		return 0;
-	return (rc = kct_sys_set("events", 1)) < 0 ? rc : 1;
+	return (rc = kct_sys_set(name, 1)) < 0 ? rc : 1;
+}
+
+enum kct_watched
+kct_sys_watch(struct kct_watch *w)
+{
+	uint32_t	 found = 1;
+	bool		 was_stuck = w->stuck, news;
+	int		 rc = enable(w->name, &found);
+
+	/* one that cannot be read is left with the value that stands for it */
+	if (rc < 0 && found == 1)
+		return KCT_WATCH_SAME;
+	news = !was_stuck || found != w->found;
+	w->found = found;
+	w->stuck = rc < 0;
+	w->err = rc < 0 ? rc : 0;
+	if (rc == 1)
+		return KCT_WATCH_SET;
+	if (rc == 0)
+		return was_stuck ? KCT_WATCH_GOOD : KCT_WATCH_SAME;
+	return news ? KCT_WATCH_STUCK : KCT_WATCH_SAME;
 }
 
 static int

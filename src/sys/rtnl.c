@@ -118,6 +118,18 @@ get_addr(struct rbuf *v, size_t alen, struct flow_addr *a)
 	return v->len == alen && rbuf_bytes(v, a->b, alen);
 }
 
+/*
+ * An IPv6 address is tentative while the node asks whether somebody else has
+ * it, and stays so if that is the case.  An optimistic one is used meanwhile.
+ */
+static bool
+is_usable(uint32_t flags)
+{
+	if (flags & IFA_F_DADFAILED)
+		return false;
+	return !(flags & IFA_F_TENTATIVE) || (flags & IFA_F_OPTIMISTIC);
+}
+
 /* An address message: true and *a, or false if it is malformed or of another family. */
 static bool
 parse_addr(struct rtnl *r, struct rbuf *p, struct rtnl_addr *a)
@@ -125,6 +137,7 @@ parse_addr(struct rtnl *r, struct rbuf *p, struct rtnl_addr *a)
 	struct ifaddrmsg	 m;
 	struct flow_addr	 local, address;
 	struct rbuf		 v;
+	uint32_t		 flags;
 	unsigned		 type;
 	size_t			 alen;
 	bool			 has_local = false, has_address = false, ok = true;
@@ -139,6 +152,7 @@ parse_addr(struct rtnl *r, struct rbuf *p, struct rtnl_addr *a)
 	if (m.ifa_family != AF_INET && m.ifa_family != AF_INET6)
 		return false;
 	alen = m.ifa_family == AF_INET ? 4 : 16;
+	flags = m.ifa_flags;
 	while (ok && nl_attr_next(p, &type, &v)) {
 		if (type == IFA_LOCAL)
 			ok = has_local = get_addr(&v, alen, &local);
@@ -146,6 +160,8 @@ parse_addr(struct rtnl *r, struct rbuf *p, struct rtnl_addr *a)
 			ok = has_address = get_addr(&v, alen, &address);
 		else if (type == IFA_BROADCAST)
 			ok = get_addr(&v, alen, &a->bcast);
+		else if (type == IFA_FLAGS)	/* in the byte order of the host */
+			ok = v.len == sizeof(flags) && rbuf_bytes(&v, &flags, sizeof(flags));
 	}
 	if (!ok || p->len != 0 || (!has_local && !has_address)) {
 		r->stats.bad++;
@@ -153,7 +169,10 @@ parse_addr(struct rtnl *r, struct rbuf *p, struct rtnl_addr *a)
 	}
 	/* On a point-to-point link IFA_ADDRESS is the other end. */
 	a->a = has_local ? local : address;
+	a->peer = has_address ? address : local;
 	a->family = m.ifa_family;
+	a->plen = m.ifa_prefixlen;
+	a->usable = is_usable(flags);
 	a->ifindex = m.ifa_index;
 	a->gen = r->gen;
 	return true;
@@ -175,7 +194,8 @@ take_addr(struct rtnl *r, bool gone, struct rbuf *payload)
 			drop_at(r, pos);
 			return;
 		}
-		if (memcmp(&known->bcast, &a.bcast, sizeof(a.bcast)) != 0)
+		if (memcmp(&known->bcast, &a.bcast, sizeof(a.bcast)) != 0 ||
+		    known->usable != a.usable)
 			r->dirty = true;
 		*known = a;
 	} else if (!gone) {
@@ -391,6 +411,12 @@ rtnl_is_own(const struct rtnl *r, uint8_t family, const struct flow_addr *a)
 	if (memcmp(a->b, any.b, sizeof(a->b)) == 0)
 		return true;
 	return rtnl_set_has(&r->set, family, a);
+}
+
+bool
+rtnl_has(const struct rtnl *r, uint8_t family, const struct flow_addr *a)
+{
+	return rtnl_set_usable(&r->set, family, a);
 }
 
 bool

@@ -46,7 +46,8 @@ rtnl_set_find(const struct rtnl_set *s, const struct rtnl_addr *a)
 
 	for (i = 0; i < s->n; i++)
 		if (s->v[i].ifindex == a->ifindex && s->v[i].family == a->family &&
-		    same_addr(&s->v[i].a, &a->a))
+		    s->v[i].plen == a->plen && same_addr(&s->v[i].a, &a->a) &&
+		    same_addr(&s->v[i].peer, &a->peer))
 			break;
 	return i;
 }
@@ -117,6 +118,17 @@ rtnl_set_has(const struct rtnl_set *s, uint8_t family, const struct flow_addr *a
 		return false;
 	for (i = hash(family, a) & s->mask; s->index[i].family != 0; i = (i + 1) & s->mask)
 		if (s->index[i].family == family && same_addr(&s->index[i].a, a))
+			return true;
+	return false;
+}
+
+bool
+rtnl_set_usable(const struct rtnl_set *s, uint8_t family, const struct flow_addr *a)
+{
+	size_t	 i;
+
+	for (i = 0; i < s->n; i++)
+		if (s->v[i].usable && s->v[i].family == family && same_addr(&s->v[i].a, a))
 			return true;
 	return false;
 }

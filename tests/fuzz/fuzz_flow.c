@@ -92,7 +92,7 @@ check_packed(const struct flow *f, const uint8_t *body, size_t len)
 	check(memcmp(&f->orig, &g.orig, sizeof(g.orig)) == 0);
 	check(memcmp(&f->reply, &g.reply, sizeof(g.reply)) == 0);
 	check((f->status & FLOW_S_REPLICATED) == g.status && f->mark == g.mark);
-	check(f->incarnation == g.incarnation && f->zone == g.zone);
+	check(f->incarnation == g.incarnation && f->zone == g.zone && f->born == g.born);
 	check(f->tcp_state == g.tcp_state && f->extra_len == g.extra_len);
 	check(f->expect == g.expect);
 	check_same_rare(f, &g);
@@ -113,6 +113,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check(f.family == AF_INET || f.family == AF_INET6);
 	check(f.tcp_state < FLOW_TCP_STATES);
 	check(f.tcp_wscale[0] <= FLOW_WSCALE_MAX && f.tcp_wscale[1] <= FLOW_WSCALE_MAX);
+	check(f.born == 0 || !f.expect);
 	check(f.extra_len == 0 || (f.extra >= data && f.extra + f.extra_len == data + size));
 	check(strlen(flow_str(&f, line)) < sizeof(line));
 	check_rare(&f);

@@ -70,6 +70,8 @@ check_flow(const struct flow *f)
 	struct flow	 g, merged = *f;
 	size_t		 len;
 
+	check(f->has & FLOW_HAS_PACKETS ? !f->expect : f->packets == 0);
+	check(f->born == 0 && !f->commanded);
 	len = flow_pack(f, body, sizeof(body));
 	check(len > 0 && len <= FLOW_BODY_OWN_MAX);
 	check(flow_unpack(body, len, &g) == 0);

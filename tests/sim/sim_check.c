@@ -94,10 +94,20 @@ matches(const struct flow *f, const struct kstate *s)
 	    !(f->status & FLOW_S_ASSURED) == !s->assured && (f->master_proto != 0) == s->related;
 }
 
+/* The body of a copy, without what no kernel knows: its incarnation, its birth, whether it is in use. */
 static bool
 same_body(const struct kflow *k, const uint8_t *body, size_t len)
 {
-	return len == k->len && memcmp(body + k->klen + 1, k->body + k->klen + 1, len - k->klen - 1) == 0;
+	uint8_t		 packed[FLOW_BODY_MAX];
+	struct flow	 f;
+
+	if (flow_unpack(body, len, &f) < 0)
+		return false;
+	f.born = 0;
+	f.copy = false;
+	f.incarnation = k->body[k->klen];
+	len = flow_pack(&f, packed, sizeof(packed));
+	return len == k->len && memcmp(packed, k->body, len) == 0;
 }
 
 /*
@@ -194,7 +204,7 @@ check_say(const struct vnode *v, unsigned o, unsigned slot)
 	say_flow(v, &v->w->v[o], r, slot);
 	if (h != FTAB_NIL)
 		sim_say(v->w, "  flags %x, touched %u; term %d, active %d", ftab_meta(recv_table(r), h)->flags,
-		    ftab_meta(recv_table(r), h)->touched_s, (int)info.term, info.active);
+		    ftab_meta(recv_table(r), h)->touched, (int)info.term, info.active);
 }
 
 static void

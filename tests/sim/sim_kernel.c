@@ -488,6 +488,7 @@ work_create(struct vnode *v, struct kjob *j, struct kitem *it)
 	}
 	k = &v->kernel[vk_slot(&f)];
 	s = k->s;
+	it->there = s.there;
 	if (s.there)
 		j->updated++;
 	else {
@@ -556,7 +557,8 @@ work_item(struct vnode *v, struct kjob *j, uint32_t i)
 		if (j->owner == KOWNER_PURGE)
 			k->asked_us = v->w->now_us;
 	} else if (j->op == KOP_DELETE) {
-		check_purge(v, k);
+		if (j->owner == KOWNER_PURGE)
+			check_purge(v, k);
 		expects(v, slot, false, true);	/* that is the kernel's doing */
 		become(v, slot, &nothing);
 	}

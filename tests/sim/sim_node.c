@@ -644,6 +644,8 @@ check_success(struct world *w, const struct vnode *a, const struct vnode *b, con
 			sim_say(w, "slot %u, from node %u (mark %x%s) to node %u (%smark %x%s)", s, a->i,
 			    was->mark, was->related ? ", related" : "", b->i, is->there ? "" : "gone, ",
 			    is->mark, is->related ? ", related" : "");
+		if (w->bad != NULL && a->node != b->node)
+			check_say(b, a->i, s);
 	}
 }
 

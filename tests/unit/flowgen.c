@@ -11,7 +11,7 @@
 #include "flowgen.h"
 
 /* Attributes of later versions have higher types than those of this one. */
-#define LATER	(FLOW_A_EXPECT_FN + 1)
+#define LATER	(FLOW_A_COPY + 1)
 
 static uint64_t	 state;
 
@@ -128,6 +128,15 @@ fg_flow(struct flow *f, uint8_t family, uint8_t proto, unsigned zone_dir, unsign
 		f->mark = fg_value();
 	if (proto == IPPROTO_TCP)
 		random_tcp(f);
+}
+
+void
+fg_born(struct flow *f)
+{
+	do
+		f->born = fg_value();
+	while (f->born == 0);
+	f->copy = fg_value() % 3 == 0;
 }
 
 /* --- what few flows have ---------------------------------------------------- */
@@ -318,6 +327,8 @@ fg_any(struct flow *f, uint8_t *extra, size_t cap)
 		fg_flow(f, family, proto, fg_below(4), fg_below(3) == 0 ? 0 : fg_below(16));
 		if (fg_below(2) == 0)
 			fg_rare(f);
+		if (fg_below(2) == 0)
+			fg_born(f);
 	}
 	fg_extra(f, extra, cap);
 }
@@ -377,6 +388,10 @@ fg_same(const struct flow *a, const struct flow *b)
 	ck_assert_uint_eq(a->mark, b->mark);
 	ck_assert_uint_eq(a->timeout_s, b->timeout_s);
 	ck_assert_uint_eq(a->id, b->id);
+	ck_assert_uint_eq(a->packets, b->packets);
+	ck_assert_uint_eq(a->born, b->born);
+	ck_assert_int_eq(a->copy, b->copy);
+	ck_assert_uint_eq(a->commanded, b->commanded);
 	ck_assert_uint_eq(a->tcp_state, b->tcp_state);
 	ck_assert_mem_eq(a->tcp_flags, b->tcp_flags, 2);
 	ck_assert_mem_eq(a->tcp_wscale, b->tcp_wscale, 2);

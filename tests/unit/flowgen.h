@@ -31,6 +31,8 @@ uint32_t	 fg_value(void);
  * translated, as in the mask of the attribute REPLY.
  */
 void	 fg_flow(struct flow *f, uint8_t family, uint8_t proto, unsigned zone_dir, unsigned nat);
+/* Give a flow a time of birth. */
+void	 fg_born(struct flow *f);
 /* Give a flow some of the attributes that few have; SCTP and DCCP only where they belong. */
 void	 fg_rare(struct flow *f);
 /* All of them, each as long as it can be. */

@@ -70,6 +70,17 @@ km_be32(struct kmsg *m, unsigned type, uint32_t v)
 }
 
 void
+km_be64(struct kmsg *m, unsigned type, uint64_t v)
+{
+	uint8_t	 be[8];
+	int	 i;
+
+	for (i = 0; i < 8; i++)
+		be[i] = (uint8_t)(v >> (56 - 8 * i));
+	km_attr(m, type, be, sizeof(be));
+}
+
+void
 km_string(struct kmsg *m, unsigned type, const char *s)
 {
 	km_attr(m, type, s, strlen(s) + 1);
@@ -132,9 +143,6 @@ km_tuple(struct kmsg *m, unsigned type, uint8_t family, uint8_t proto, const str
 static void
 put_protoinfo(struct kmsg *m, const struct flow *f)
 {
-	uint8_t	 be[8];
-	int	 i;
-
 	if (!(f->has & (FLOW_HAS_SCTP | FLOW_HAS_DCCP)))
 		return;
 	km_open(m, CTA_PROTOINFO);
@@ -147,13 +155,31 @@ put_protoinfo(struct kmsg *m, const struct flow *f)
 		km_open(m, CTA_PROTOINFO_DCCP);
 		km_u8(m, CTA_PROTOINFO_DCCP_STATE, f->rare.dccp_state);
 		km_u8(m, CTA_PROTOINFO_DCCP_ROLE, f->rare.dccp_role);
-		for (i = 0; i < 8; i++)
-			be[i] = (uint8_t)(f->rare.dccp_seq >> (56 - 8 * i));
 		km_attr(m, CTA_PROTOINFO_DCCP_PAD, "", 0);
-		km_attr(m, CTA_PROTOINFO_DCCP_HANDSHAKE_SEQ, be, sizeof(be));
+		km_be64(m, CTA_PROTOINFO_DCCP_HANDSHAKE_SEQ, f->rare.dccp_seq);
 	}
 	km_close(m);
 	km_close(m);
+}
+
+void
+km_counters(struct kmsg *m, unsigned type, uint64_t packets, uint64_t bytes)
+{
+	km_open(m, type);
+	km_be64(m, CTA_COUNTERS_PACKETS, packets);
+	km_attr(m, CTA_COUNTERS_PAD, "", 0);
+	km_be64(m, CTA_COUNTERS_BYTES, bytes);
+	km_attr(m, CTA_COUNTERS_PAD, "", 0);
+	km_close(m);
+}
+
+static void
+put_packets(struct kmsg *m, const struct flow *f)
+{
+	if (!(f->has & FLOW_HAS_PACKETS))
+		return;
+	km_counters(m, CTA_COUNTERS_ORIG, f->packets / 3, f->packets * 100);
+	km_counters(m, CTA_COUNTERS_REPLY, f->packets - f->packets / 3, 0);
 }
 
 static void
@@ -210,6 +236,7 @@ km_flow(struct kmsg *m, unsigned type, unsigned flags, const struct flow *f)
 	if (f->has & FLOW_HAS_TIMEOUT)
 		km_be32(m, CTA_TIMEOUT, f->timeout_s);
 	put_protoinfo(m, f);
+	put_packets(m, f);
 	put_helper(m, f);
 	if (f->has & FLOW_HAS_MARK)
 		km_be32(m, CTA_MARK, f->mark);

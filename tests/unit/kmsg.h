@@ -35,12 +35,16 @@ void	 km_attr(struct kmsg *m, unsigned type, const void *p, size_t len);
 void	 km_u8(struct kmsg *m, unsigned type, uint8_t v);
 void	 km_be16(struct kmsg *m, unsigned type, uint16_t v);
 void	 km_be32(struct kmsg *m, unsigned type, uint32_t v);
+void	 km_be64(struct kmsg *m, unsigned type, uint64_t v);
 void	 km_string(struct kmsg *m, unsigned type, const char *s);
 void	 km_open(struct kmsg *m, unsigned type);
 void	 km_close(struct kmsg *m);
 /* zone: of that direction, or 0. */
 void	 km_tuple(struct kmsg *m, unsigned type, uint8_t family, uint8_t proto,
 	    const struct flow_tuple *t, uint16_t zone);
+
+/* What one direction has counted; packets and bytes. */
+void	 km_counters(struct kmsg *m, unsigned type, uint64_t packets, uint64_t bytes);
 
 /* Does the kernel show ports, or keys, of that protocol? */
 bool	 km_has_ports(uint8_t proto);

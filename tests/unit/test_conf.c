@@ -231,11 +231,13 @@ static const struct key_case	 key_cases[] = {
 	{ "control.stall_s", SECT("control", "stall_s"), "i" },
 	{ "takeover.inject", SECT("takeover", "inject"), "s" },
 	{ "takeover.boot_wait_s", SECT("takeover", "boot_wait_s"), "i" },
+	{ "takeover.follow_addresses", SECT("takeover", "follow_addresses"), "la" },
 	{ "timeouts.tcp_established", SECT("timeouts", "tcp_established"), "i" },
 	{ "kernel.event_buffer", SECT("kernel", "event_buffer"), "is" },
 	{ "kernel.audit_s", SECT("kernel", "audit_s"), "i" },
 	{ "kernel.liberal", SECT("kernel", "liberal"), "b" },
 	{ "kernel.reliable_events", SECT("kernel", "reliable_events"), "b" },
+	{ "kernel.accounting", SECT("kernel", "accounting"), "b" },
 	{ "limits.flows", SECT("limits", "flows"), "i" },
 	{ "limits.tombstones", SECT("limits", "tombstones"), "i" },
 	{ "limits.memory", SECT("limits", "memory"), "is" },
@@ -547,6 +549,38 @@ START_TEST(filter_values)
 }
 END_TEST
 
+/* The addresses that the role follows, as plain data. */
+START_TEST(addresses_to_follow)
+{
+	char			 err[CONF_ERR_MAX];
+	struct conf		*c;
+	const struct conf_addrs	*l;
+	struct flow_addr	 a;
+
+	enter_fixtures();
+	ck_assert_msg(conf_parse("full.conf", &c, err, sizeof(err)) == 0, "%s", err);
+	ck_assert(!c->kernel.accounting);
+	l = &c->takeover.follow_addresses;
+	ck_assert_uint_eq(l->n, 3);
+	ck_assert_int_eq(l->v[0].family, AF_INET);
+	ck_assert_mem_eq(l->v[0].a.b, "\xcb\0\x71\1\0\0\0\0\0\0\0\0\0\0\0\0", 16);
+	ck_assert_int_eq(l->v[1].family, AF_INET6);
+	ck_assert_int_eq(inet_pton(AF_INET6, "2001:db8::1", a.b), 1);
+	ck_assert_mem_eq(l->v[1].a.b, a.b, 16);
+	ck_assert_int_eq(l->v[2].family, AF_INET6);
+	ck_assert_uint_eq(l->v[2].a.b[0], 0xfe);
+	conf_free(c);
+	ck_assert_msg(conf_parse("minimal.conf", &c, err, sizeof(err)) == 0, "%s", err);
+	ck_assert_uint_eq(c->takeover.follow_addresses.n, 0);
+	ck_assert(c->kernel.accounting);
+	conf_free(c);
+	ck_assert_msg(conf_parse("follow-most.conf", &c, err, sizeof(err)) == 0, "%s", err);
+	ck_assert_uint_eq(c->takeover.follow_addresses.n, CONF_FOLLOW_MAX);
+	ck_assert_uint_eq(c->takeover.follow_addresses.v[15].b[3], 16);
+	conf_free(c);
+}
+END_TEST
+
 START_TEST(settings_that_differ)
 {
 	char		 err[CONF_ERR_MAX];
@@ -612,6 +646,7 @@ suite(void)
 	tcase_add_test(t, deep_nesting);
 	tcase_add_test(t, short_error_buffers);
 	tcase_add_test(t, filter_values);
+	tcase_add_test(t, addresses_to_follow);
 	tcase_add_test(t, settings_that_differ);
 	tcase_add_test(t, load_checks_the_key);
 	suite_add_tcase(s, t);

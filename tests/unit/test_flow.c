@@ -42,6 +42,8 @@ START_TEST(every_kind_of_flow)
 				fg_round_trip(&f);
 				fg_rare(&f);
 				fg_round_trip(&f);
+				fg_born(&f);
+				fg_round_trip(&f);
 			}
 }
 END_TEST
@@ -133,6 +135,8 @@ START_TEST(local_knowledge_is_left_out)
 		g.status |= ~FLOW_S_REPLICATED;
 		g.id = (uint32_t)fg_rnd();
 		g.timeout_s = (uint32_t)fg_rnd();
+		g.packets = (uint32_t)fg_rnd();
+		g.commanded = fg_below(2) == 0;
 		g.has = (uint32_t)fg_rnd();
 		for (d = 0; d < 2; d++)
 			g.tcp_flags[d] = (uint8_t)(g.tcp_flags[d] | ~FLOW_TF_REPLICATED);
@@ -163,7 +167,7 @@ START_TEST(every_field_shows)
 		    fg_below(16));
 		len = flow_pack(&f, body, sizeof(body));
 		g = f;
-		switch (what = fg_below(13)) {
+		switch (what = fg_below(14)) {
 		case 0: g.incarnation++; break;
 		case 1: g.status ^= FLOW_S_ASSURED; break;
 		case 2: g.mark ^= 1u << fg_below(32); break;
@@ -176,6 +180,7 @@ START_TEST(every_field_shows)
 		case 9: g.reply.dst.b[fg_below(4)] ^= 0x80; break;
 		case 10: g.reply.l4src ^= 1; break;
 		case 11: g.reply.l4dst ^= 0x100; break;
+		case 12: fg_born(&g); break;
 		default: g.zone = (uint16_t)(g.zone % 65535 + 1); break;
 		}
 		len2 = flow_pack(&g, other, sizeof(other));
@@ -207,7 +212,7 @@ START_TEST(room_for_a_body)
 	len = flow_pack(&f, body, sizeof(body));
 	memset(extra, 0, sizeof(extra));
 	for (cap = 0; cap + 200 < FLOW_BODY_MAX - len; cap += 200) {
-		extra[cap] = (uint8_t)(16 + cap / 200);
+		extra[cap] = (uint8_t)(17 + cap / 200);
 		extra[cap + 1] = 198;
 	}
 	extra[cap] = 100;
@@ -444,9 +449,55 @@ START_TEST(tcp_rules)
 }
 END_TEST
 
+/* The time of birth: a shortest integer that is not 0, and no expectation has one. */
+START_TEST(born_rules)
+{
+	static const uint8_t	 want[] = { 0x0f, 4, 0x67, 0x89, 0xab, 0xcd };
+	uint8_t			 body[FLOW_BODY_MAX], old[FLOW_BODY_MAX];
+	struct flow		 f, g;
+	size_t			 len;
+
+	ck_assert_int_eq(UNPACK(17, "\1\1\6", &f), 0);
+	ck_assert_uint_eq(f.born, 0);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\1\7", &f), 0);
+	ck_assert_uint_eq(f.born, 7);
+	ck_assert_uint_eq(f.extra_len, 0);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\4\x67\x89\xab\xcd", &f), 0);
+	ck_assert_uint_eq(f.born, 0x6789abcd);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\1\0", &f), -EBADMSG);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\4\0\0\0\0", &f), -EBADMSG);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\0", &f), -EBADMSG);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\5\0\0\0\0\1", &f), -EBADMSG);
+	/* the last of what is known: before what a later version adds */
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\1\7\x11\1x", &f), 0);
+	ck_assert_uint_eq(f.born, 7);
+	ck_assert_uint_eq(f.extra_len, 3);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x11\1x\x0f\1\7", &f), -EBADMSG);
+
+	fg_flow(&f, AF_INET6, IPPROTO_TCP, FLOW_ZONE_NONE, 0);
+	len = flow_pack(&f, old, sizeof(old));
+	f.born = 0x6789abcd;
+	ck_assert_uint_eq(flow_pack(&f, body, sizeof(body)), len + sizeof(want));
+	ck_assert_mem_eq(body, old, len);
+	ck_assert_mem_eq(body + len, want, sizeof(want));
+	/* an event knows nothing of it, and takes nothing of it away */
+	g = f;
+	g.born = 0;
+	flow_merge(&f, &g);
+	ck_assert_uint_eq(f.born, 0x6789abcd);
+	/* expectations are not born */
+	fg_expect(&f, AF_INET, IPPROTO_TCP, FLOW_ZONE_NONE);
+	len = flow_pack(&f, body, sizeof(body));
+	f.born = 7;
+	ck_assert_uint_eq(flow_pack(&f, old, sizeof(old)), len);
+	memcpy(body + len, "\x0f\1\7", 3);
+	ck_assert_int_eq(flow_unpack(body, len + 3, &f), -EBADMSG);
+}
+END_TEST
+
 START_TEST(attributes_of_later_versions)
 {
-	static const char	 tail[] = "\x0f\0\x10\1x\x7f\3abc";
+	static const char	 tail[] = "\x11\0\x12\1x\x7f\3abc";
 	uint8_t			 body[FLOW_BODY_MAX], again[FLOW_BODY_MAX];
 	struct flow		 f;
 	size_t			 off = bare(body, 17), len;
@@ -469,7 +520,7 @@ START_TEST(attributes_of_later_versions)
 	for (type = 2; type < 128; type++) {
 		body[off + 3] = (uint8_t)(type | FLOW_A_MUST);
 		body[off + 4] = 0;
-		if (type <= FLOW_A_EXPECT_FN) {
+		if (type <= FLOW_A_COPY) {
 			ck_assert_int_eq(flow_unpack(body, off + 5, &f), -EBADMSG);
 			body[off + 3] = (uint8_t)type;
 			ck_assert_int_eq(flow_unpack(body, off + 5, &f), -EBADMSG);
@@ -492,7 +543,7 @@ START_TEST(too_long)
 
 	memcpy(body + len, "\1\1\6", 3);
 	len += 3;
-	for (type = 16; len + 257 <= FLOW_BODY_MAX; type++, len += 257) {
+	for (type = 17; len + 257 <= FLOW_BODY_MAX; type++, len += 257) {
 		body[len] = type;
 		body[len + 1] = 255;
 	}
@@ -654,21 +705,25 @@ START_TEST(merging)
 {
 	static const uint32_t	 bits[] = {
 		FLOW_HAS_STATUS, FLOW_HAS_TIMEOUT, FLOW_HAS_MARK, FLOW_HAS_TCP_STATE,
-		FLOW_HAS_TCP_FLAGS, FLOW_HAS_TCP_WSCALE, FLOW_HAS_ID, FLOW_HAS_REPLY
+		FLOW_HAS_TCP_FLAGS, FLOW_HAS_TCP_WSCALE, FLOW_HAS_ID, FLOW_HAS_REPLY,
+		FLOW_HAS_PACKETS
 	};
 	struct flow		 f, d, want;
 	unsigned		 mask, i;
 
-	for (mask = 0; mask < 256; mask++) {
+	for (mask = 0; mask < 512; mask++) {
 		fg_flow(&f, AF_INET, IPPROTO_TCP, 0, 15);
 		f.timeout_s = 5;
+		f.packets = 3;
+		f.born = 1000;
 		f.has &= ~(uint32_t)FLOW_HAS_MARK;
 		fg_flow(&d, AF_INET, IPPROTO_TCP, 0, 15);
 		d.timeout_s = 7;
 		d.id = 9;
+		d.packets = 4;
 		d.incarnation = (uint8_t)(f.incarnation + 1);
 		d.has = 0;
-		for (i = 0; i < 8; i++)
+		for (i = 0; i < 9; i++)
 			if (mask & 1u << i)
 				d.has |= bits[i];
 		want = f;
@@ -689,6 +744,8 @@ START_TEST(merging)
 		}
 		if (d.has & FLOW_HAS_ID)
 			want.id = d.id;
+		if (d.has & FLOW_HAS_PACKETS)
+			want.packets = d.packets;
 		if (d.has & FLOW_HAS_REPLY)
 			want.reply = d.reply;
 		flow_merge(&f, &d);
@@ -775,6 +832,7 @@ main(void)
 	tcase_add_test(tc, noise);
 	tcase_add_test(tc, attribute_rules);
 	tcase_add_test(tc, tcp_rules);
+	tcase_add_test(tc, born_rules);
 	tcase_add_test(tc, attributes_of_later_versions);
 	tcase_add_test(tc, too_long);
 	tcase_add_test(tc, keys);

@@ -140,7 +140,7 @@ check_entry(uint32_t k, const struct naive *e)
 	got = ftab_body(tab, e->h, &len);
 	ck_assert_uint_eq(len, wlen);
 	ck_assert_mem_eq(got, want, len);
-	ck_assert_uint_eq(ftab_meta(tab, e->h)->touched_s, e->stamp);
+	ck_assert_uint_eq(ftab_meta(tab, e->h)->touched, e->stamp);
 	ck_assert(ftab_meta(tab, e->h)->digest == ~(uint64_t)e->stamp);
 }
 
@@ -180,9 +180,9 @@ naive_insert(struct naive *e, uint32_t k, uint16_t size)
 	ck_assert_int_eq(insert(k, e->mark, size, &e->h), 0);
 	ck_assert_uint_ne(e->h, FTAB_NIL);
 	m = ftab_meta(tab, e->h);
-	ck_assert(m->digest == 0 && m->timeout_s == 0 && m->touched_s == 0 && m->gen == 0 &&
+	ck_assert(m->digest == 0 && m->timeout_s == 0 && m->touched == 0 && m->gen == 0 &&
 	    m->flags == 0);
-	m->touched_s = e->stamp;
+	m->touched = e->stamp;
 	m->digest = ~(uint64_t)e->stamp;
 }
 

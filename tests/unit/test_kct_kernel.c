@@ -772,6 +772,54 @@ START_TEST(strict_clears_liberal)
 }
 END_TEST
 
+/* Entries that are there become liberal, whatever else they are; of those that are not: nothing. */
+START_TEST(relax_sets_liberal_and_nothing_else)
+{
+	struct flow	 f[3], g, was;
+	size_t		 i;
+
+	for (i = 0; i < 3; i++)
+		f[i] = number_flow((uint32_t)i);
+	snat(&f[0], "203.0.113.1", 5000);
+	f[0].mark = 7;
+	f[0].tcp_state = FLOW_TCP_FIN_WAIT;
+	f[0].tcp_flags[1] |= FLOW_TF_CLOSE_INIT;
+	f[2].proto = IPPROTO_UDP;
+	f[2].tcp_state = 0;
+	memset(f[2].tcp_flags, 0, 2);
+	memset(f[2].tcp_wscale, 0, 2);
+	must(writer, KCT_CREATE, 0, &f[0]);
+	must(writer, KCT_CREATE, 0, &f[2]);
+	was = get_one(&f[0]);
+	ck_assert_uint_eq((was.tcp_flags[0] | was.tcp_flags[1]) & FLOW_TF_BE_LIBERAL, 0);
+	/* neither the timeout nor the state that goes with an item is written */
+	f[0].timeout_s = 5;
+	f[0].tcp_state = FLOW_TCP_ESTABLISHED;
+	f[0].mark = 8;
+	run_job(writer, KCT_RELAX, 0, f, 3);
+	ck_assert_uint_eq(out.err[0], 0);
+	ck_assert_uint_eq(out.err[1], ENOENT);
+	ck_assert_uint_eq(out.res.absent, 1);
+	ck_assert_uint_eq(out.err[2], 0);		/* UDP: no harm done */
+	g = get_one(&f[0]);
+	ck_assert_uint_eq(g.tcp_flags[0], was.tcp_flags[0] | FLOW_TF_BE_LIBERAL);
+	ck_assert_uint_eq(g.tcp_flags[1], was.tcp_flags[1] | FLOW_TF_BE_LIBERAL);
+	ck_assert_uint_eq(g.tcp_state, was.tcp_state);
+	ck_assert_mem_eq(g.tcp_wscale, was.tcp_wscale, 2);
+	ck_assert_uint_eq(g.status, was.status);
+	ck_assert_uint_eq(g.mark, was.mark);
+	ck_assert_uint_eq(g.id, was.id);
+	ck_assert_uint_le(g.timeout_s, was.timeout_s);
+	ck_assert_uint_ge(g.timeout_s + 5, was.timeout_s);
+	run_job(writer, KCT_GET, 0, &f[1], 1);
+	ck_assert_uint_eq(out.res.absent, 1);
+	/* and back */
+	must(writer, KCT_STRICT, 0, &f[0]);
+	g = get_one(&f[0]);
+	ck_assert_mem_eq(g.tcp_flags, was.tcp_flags, 2);
+}
+END_TEST
+
 START_TEST(a_bare_key_is_enough_to_name_a_flow)
 {
 	struct flow	 f = number_flow(1);
@@ -851,15 +899,213 @@ START_TEST(the_system_is_probed)
 	ck_assert_int_eq(kct_sys_get("tcp_timeout_established", &v), 0);
 	ck_assert_int_eq(kct_sys_get("no_such_thing", &v), -ENOENT);
 	ck_assert_int_eq(kct_sys_get("../core/somaxconn", &v), -EINVAL);
-	ck_assert_int_eq(kct_sys_set("events", 2), 0);
-	ck_assert_int_eq(kct_sys_enable_events(), 1);
-	ck_assert_int_eq(kct_sys_enable_events(), 0);
 	ck_assert_int_eq(kct_sys_boot_id(id), 0);
 	ck_assert_int_eq(kct_sys_boot_id(again), 0);
 	ck_assert_mem_eq(id, again, sizeof(id));
 	ck_assert_uint_ne(kct_sys_netns(), 0);
 }
 END_TEST
+
+/* What is not 1 is set, and said once. */
+START_TEST(sysctls_are_watched)
+{
+	static const char *const	 names[] = { "events", "acct" };
+	struct kct_watch		 w;
+	uint32_t			 v;
+	unsigned			 i;
+
+	for (i = 0; i < 2; i++) {
+		w = (struct kct_watch){ .name = names[i] };
+		ck_assert_int_eq(kct_sys_set(names[i], 1), 0);
+		ck_assert_int_eq(kct_sys_watch(&w), KCT_WATCH_SAME);
+		ck_assert_int_eq(kct_sys_set(names[i], 0), 0);
+		ck_assert_int_eq(kct_sys_watch(&w), KCT_WATCH_SET);
+		ck_assert(w.found == 0 && !w.stuck && w.err == 0);
+		ck_assert_int_eq(kct_sys_get(names[i], &v), 0);
+		ck_assert_uint_eq(v, 1);
+		ck_assert_int_eq(kct_sys_watch(&w), KCT_WATCH_SAME);
+	}
+	/* one that does not exist has not changed */
+	w = (struct kct_watch){ .name = "no_such_thing" };
+	ck_assert_int_eq(kct_sys_watch(&w), KCT_WATCH_SAME);
+	ck_assert(!w.stuck);
+}
+END_TEST
+
+static enum kct_watched
+watch_as_nobody(struct kct_watch *w)
+{
+	enum kct_watched	 rc;
+
+	ck_assert_int_eq(seteuid(65534), 0);
+	rc = kct_sys_watch(w);
+	ck_assert_int_eq(seteuid(0), 0);
+	return rc;
+}
+
+/* What cannot be set is said once for each value, and when it is good again. */
+START_TEST(sysctls_can_be_stuck)
+{
+	struct kct_watch	 w = { .name = "events" };
+
+	ck_assert_int_eq(kct_sys_set("events", 1), 0);
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_SAME);
+	ck_assert_int_eq(kct_sys_set("events", 2), 0);
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_STUCK);
+	ck_assert(w.found == 2 && w.stuck && (w.err == -EACCES || w.err == -EPERM));
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_SAME);
+	ck_assert(w.stuck);
+	ck_assert_int_eq(kct_sys_set("events", 0), 0);
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_STUCK);
+	ck_assert_uint_eq(w.found, 0);
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_SAME);
+	ck_assert_int_eq(kct_sys_set("events", 1), 0);
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_GOOD);
+	ck_assert(!w.stuck && w.err == 0);
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_SAME);
+	/* or it may be set again */
+	ck_assert_int_eq(kct_sys_set("events", 0), 0);
+	ck_assert_int_eq(watch_as_nobody(&w), KCT_WATCH_STUCK);
+	ck_assert_int_eq(kct_sys_watch(&w), KCT_WATCH_SET);
+	ck_assert(w.found == 0 && !w.stuck);
+	ck_assert_int_eq(kct_sys_watch(&w), KCT_WATCH_SAME);
+}
+END_TEST
+
+/* --- counters ---------------------------------------------------------------- */
+
+/* Packets to the loopback address, from a port to one where somebody listens. */
+static void
+send_packets(const struct flow *f, unsigned n)
+{
+	struct sockaddr_in	 from = { .sin_family = AF_INET, .sin_port = htons(f->orig.l4src) };
+	struct sockaddr_in	 to = { .sin_family = AF_INET, .sin_port = htons(f->orig.l4dst) };
+	int			 out_fd = socket(AF_INET, SOCK_DGRAM, 0);
+	int			 in_fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	memcpy(&from.sin_addr, f->orig.src.b, 4);
+	memcpy(&to.sin_addr, f->orig.dst.b, 4);
+	ck_assert_int_eq(bind(in_fd, (const struct sockaddr *)&to, sizeof(to)), 0);
+	ck_assert_int_eq(bind(out_fd, (const struct sockaddr *)&from, sizeof(from)), 0);
+	for (; n > 0; n--)
+		ck_assert_int_eq(sendto(out_fd, "x", 1, 0, (const struct sockaddr *)&to,
+		    sizeof(to)), 1);
+	close(out_fd);
+	close(in_fd);
+}
+
+/* The namespace tracks what passes the loopback interface; false without nft. */
+static bool
+track_loopback(void)
+{
+	return system("ip link set lo up && nft 'add table ip t; "
+	    "add chain ip t c { type filter hook output priority 0; }; "
+	    "add rule ip t c ct state new counter' >/dev/null 2>&1") == 0;
+}
+
+/* Wait for the end of an entry: the last of the events. */
+static const struct kct_event *
+await_end(void)
+{
+	unsigned	 i;
+
+	for (i = 0; i < 3000; i++) {
+		read_events();
+		if (nseen > 0 && seen[nseen - 1].type == KCT_MSG_DESTROY)
+			return &seen[nseen - 1];
+		usleep(1000);
+	}
+	ck_abort_msg("no end");
+	return NULL;
+}
+
+/* An entry that was written and not used counts none, and says so at its end. */
+START_TEST(unused_entries_have_counted_nothing)
+{
+	struct flow			 f = number_flow(1), g;
+	static struct dump_state	 s;
+	struct kct_dump_conf		 conf;
+	const struct kct_event		*e;
+
+	ck_assert_int_eq(kct_sys_set("acct", 0), 0);
+	must(other, KCT_CREATE, 0, &f);
+	g = get_one(&f);
+	ck_assert(!(g.has & FLOW_HAS_PACKETS));
+	/* an entry from before never counts */
+	ck_assert_int_eq(kct_sys_set("acct", 1), 0);
+	g = get_one(&f);
+	ck_assert(!(g.has & FLOW_HAS_PACKETS));
+	must(other, KCT_DELETE, 0, &f);
+	e = await_end();
+	ck_assert(!(e->flow.has & FLOW_HAS_PACKETS));
+
+	must(other, KCT_CREATE, 0, &f);
+	read_events();
+	ck_assert(seen[nseen - 1].type == KCT_MSG_NEW && seen[nseen - 1].flow.commanded);
+	g = get_one(&f);
+	ck_assert((g.has & FLOW_HAS_PACKETS) && g.packets == 0 && !g.commanded);
+	memset(&conf, 0, sizeof(conf));
+	run_dump(&s, &conf);
+	ck_assert_uint_eq(s.n, 1);
+	ck_assert((s.flows[0].has & FLOW_HAS_PACKETS) && s.flows[0].packets == 0);
+	must(other, KCT_DELETE, 0, &f);
+	e = await_end();
+	ck_assert((e->flow.has & FLOW_HAS_PACKETS) && e->flow.packets == 0);
+	ck_assert(e->flow.commanded);
+}
+END_TEST
+
+/* Packets are counted in both directions, in those entries that they found written, too. */
+START_TEST(packets_are_evidence)
+{
+	struct flow			 f = make_flow(IPPROTO_UDP, "127.0.0.1", 4000, "127.0.0.1", 4001);
+	struct flow			 back = f, g;
+	const struct kct_event		*e;
+	unsigned			 written;
+
+	if (!track_loopback())
+		return;
+	back.orig = f.reply;
+	ck_assert_int_eq(kct_sys_set("acct", 1), 0);
+	for (written = 0; written < 2; written++) {
+		nseen = 0;
+		if (written)
+			must(other, KCT_CREATE, 0, &f);
+		send_packets(&f, 3);
+		g = get_one(&f);
+		ck_assert(g.has & FLOW_HAS_PACKETS);
+		ck_assert_uint_eq(g.packets, 3);
+		send_packets(&back, 4);
+		g = get_one(&f);
+		ck_assert_uint_eq(g.packets, 7);
+		read_events();
+		ck_assert_uint_eq(seen[0].type, KCT_MSG_NEW);
+		ck_assert_int_eq(seen[0].flow.commanded, written);
+		ck_assert_uint_eq(seen[nseen - 1].type, written ? KCT_MSG_NEW : KCT_MSG_UPDATE);
+		ck_assert_int_eq(seen[nseen - 1].flow.commanded, written);
+		/* an event tells of them at the end only */
+		ck_assert(!((seen[0].flow.has | seen[nseen - 1].flow.has) & FLOW_HAS_PACKETS));
+		/* somebody deletes it, or its time comes */
+		if (written) {
+			must(other, KCT_DELETE, 0, &f);
+		} else {
+			f.timeout_s = 1;
+			must(writer, KCT_TIMEOUT, 0, &f);
+			f.timeout_s = 600;
+			do {
+				usleep(20000);
+				run_job(writer, KCT_GET, 0, &f, 1);
+			} while (out.err[0] == 0);
+		}
+		e = await_end();
+		ck_assert(e->flow.has & FLOW_HAS_PACKETS);
+		ck_assert_uint_eq(e->flow.packets, 7);
+		ck_assert_int_eq(e->flow.commanded, written);
+	}
+}
+END_TEST
+
+/* --- addresses --------------------------------------------------------------- */
 
 static struct rtnl	*rt;
 static unsigned		 changes;
@@ -889,6 +1135,16 @@ own(const char *s)
 
 	set_addr(&f, &a, s);
 	return rtnl_is_own(rt, f.family, &a);
+}
+
+static bool
+has(const char *s)
+{
+	struct flow	 f = { .family = strchr(s, ':') != NULL ? AF_INET6 : AF_INET };
+	struct flow_addr a;
+
+	set_addr(&f, &a, s);
+	return rtnl_has(rt, f.family, &a);
 }
 
 static bool
@@ -929,6 +1185,127 @@ START_TEST(addresses_are_followed)
 	ck_assert(own("192.0.2.1") && lost("192.0.2.1"));
 	ck_assert(!own("2001:db8::1") && lost("2001:db8::1"));
 	ck_assert_uint_eq(rtnl_stats(rt)->bad, 0);
+	rtnl_close(rt);
+}
+END_TEST
+
+/* Run the loop until the callback has come and the answer is that one. */
+static void
+await_has(const char *s, bool want)
+{
+	ev_timer	 t;
+
+	timed_out = false;
+	ev_timer_init(&t, deadline, WAIT_S, 0.);
+	ev_timer_start(loop, &t);
+	while ((changes == 0 || has(s) != want) && !timed_out) {
+		if (has(s) != want)
+			changes = 0;	/* of another address */
+		ev_run(loop, EVRUN_ONCE);
+	}
+	ev_timer_stop(loop, &t);
+	ck_assert_msg(!timed_out, "%s: waited in vain", s);
+}
+
+/* False if the kernel cannot use an address of d0 while it is tested, and say so. */
+static bool
+be_optimistic(void)
+{
+	return system("cd /proc/sys/net/ipv6/conf/d0 && echo 1 2>/dev/null >optimistic_dad && "
+	    "echo 1 2>/dev/null >use_optimistic") == 0;
+}
+
+/* What is tentative does not count, and the callback says when it does. */
+START_TEST(usable_addresses)
+{
+	static const struct rtnl_ops	 ops = { .changed = changed_cb };
+	int				 err = 0;
+
+	ck_assert_int_eq(system("ip link add d0 type veth peer name d1 && ip link set d0 up && "
+	    "ip link set d1 up && ip link add v0 link d0 type macvlan && ip link set v0 up && "
+	    "ip addr add 192.0.2.1/24 dev d0"), 0);
+	rt = rtnl_open(loop, 2000, &ops, NULL, &err);
+	ck_assert_msg(rt != NULL, "%s", strerror(-err));
+	ck_assert(has("192.0.2.1") && !has("192.0.2.255") && !has("192.0.2.2"));
+	ck_assert(!has("127.0.0.1") && !has("0.0.0.0") && !has("::1") && !has("224.0.0.18"));
+
+	/* without the test it counts at once, also on an interface of its own */
+	ip("addr add 2001:db8::1/64 dev d0 nodad");
+	ck_assert(has("2001:db8::1"));
+	ip("addr add 2001:db8::7/128 dev v0 nodad preferred_lft 0");
+	ip("addr add 198.51.100.7/32 dev v0");
+	ck_assert(has("2001:db8::7") && has("198.51.100.7"));
+	ip("addr del 198.51.100.7/32 dev v0");
+	ck_assert(!has("198.51.100.7"));
+
+	/* with it, some time later: it is ours before we may use it */
+	ip("addr add 2001:db8::2/64 dev d0");
+	ck_assert(own("2001:db8::2") && !has("2001:db8::2"));
+	changes = 0;
+	await_has("2001:db8::2", true);
+
+	ip("addr del 2001:db8::1/64 dev d0");
+	ck_assert(!has("2001:db8::1") && has("2001:db8::2"));
+	/* or while it lasts, if that is wanted */
+	if (be_optimistic()) {
+		ip("addr add 2001:db8::4/64 dev d0 optimistic");
+		ck_assert(has("2001:db8::4"));
+	}
+	ck_assert_uint_eq(rtnl_stats(rt)->bad, 0);
+	rtnl_close(rt);
+}
+END_TEST
+
+/* An address that somebody else has: tested, found taken, and left so; used before or not. */
+START_TEST(addresses_that_are_taken)
+{
+	static const struct rtnl_ops	 ops = { .changed = changed_cb };
+	bool				 early = _i == 1;
+	struct rtnl			*again;
+	int				 err = 0;
+
+	ck_assert_int_eq(system("ip link add d0 type veth peer name d1 && ip link set d0 up && "
+	    "ip link set d1 up && ip addr add 2001:db8::3/64 dev d1 nodad"), 0);
+	rt = rtnl_open(loop, 2000, &ops, NULL, &err);
+	ck_assert_msg(rt != NULL, "%s", strerror(-err));
+	if (early && !be_optimistic())
+		return;
+	ip(early ? "addr add 2001:db8::3/64 dev d0 optimistic" : "addr add 2001:db8::3/64 dev d0");
+	ck_assert(has("2001:db8::3"));
+	/* wait until the test has failed, then take the other one away */
+	for (int i = 0; i < 500 && system("ip -6 addr show dev d0 | grep -q dadfailed") != 0; i++)
+		usleep(10000);
+	ip("addr del 2001:db8::3/64 dev d1");
+	ck_assert(own("2001:db8::3") && !has("2001:db8::3"));
+	/* the same for one who comes later and reads it all */
+	again = rt;
+	rt = rtnl_open(loop, 2000, &ops, NULL, &err);
+	ck_assert_msg(rt != NULL, "%s", strerror(-err));
+	ck_assert(own("2001:db8::3") && !has("2001:db8::3"));
+	rtnl_close(rt);
+	rtnl_close(again);
+}
+END_TEST
+
+/* One of two that differ in their prefix only goes: the other one is still there. */
+START_TEST(the_same_address_twice)
+{
+	static const struct rtnl_ops	 ops = { .changed = changed_cb };
+	int				 err = 0;
+
+	rt = rtnl_open(loop, 2000, &ops, NULL, &err);
+	ck_assert_ptr_nonnull(rt);
+	ip("addr add 10.0.0.1/24 dev lo");
+	ip("addr add 10.0.0.1/32 dev lo");
+	ip("addr del 10.0.0.1/24 dev lo");
+	ck_assert(own("10.0.0.1") && has("10.0.0.1"));
+	ip("addr add 10.0.0.1 peer 10.0.0.2/32 dev lo");
+	ip("addr add 10.0.0.1 peer 10.0.0.3/32 dev lo");
+	ip("addr del 10.0.0.1/32 dev lo");
+	ip("addr del 10.0.0.1 peer 10.0.0.2/32 dev lo");
+	ck_assert(own("10.0.0.1") && has("10.0.0.1") && !has("10.0.0.3"));
+	ip("addr del 10.0.0.1 peer 10.0.0.3/32 dev lo");
+	ck_assert(!own("10.0.0.1") && !has("10.0.0.1"));
 	rtnl_close(rt);
 }
 END_TEST
@@ -997,12 +1374,20 @@ make_suite(void)
 	tcase_add_test(tc, other_flows_in_the_way_are_clashes);
 	tcase_add_test(tc, results_belong_to_their_items);
 	tcase_add_test(tc, strict_clears_liberal);
+	tcase_add_test(tc, relax_sets_liberal_and_nothing_else);
 	tcase_add_test(tc, a_bare_key_is_enough_to_name_a_flow);
 	tcase_add_test(tc, fixed_timeouts_can_be_committed_twice);
 	tcase_add_test(tc, limits_hold_and_close_stops_in_the_middle);
 	tcase_add_test(tc, an_empty_job_is_reported);
 	tcase_add_test(tc, the_system_is_probed);
+	tcase_add_test(tc, sysctls_are_watched);
+	tcase_add_test(tc, sysctls_can_be_stuck);
+	tcase_add_test(tc, unused_entries_have_counted_nothing);
+	tcase_add_test(tc, packets_are_evidence);
 	tcase_add_test(tc, addresses_are_followed);
+	tcase_add_test(tc, usable_addresses);
+	tcase_add_loop_test(tc, addresses_that_are_taken, 0, 2);
+	tcase_add_test(tc, the_same_address_twice);
 	tcase_add_test(tc, lost_addresses_are_forgotten_in_time);
 	tcase_add_test(tc, address_overrun_is_made_good);
 	suite_add_tcase(s, tc);

@@ -222,37 +222,45 @@ END_TEST
 START_TEST(short_messages_name_the_flow)
 {
 	static size_t	(*const build[])(uint8_t *, size_t, uint32_t, const struct flow *) = {
-		kct_build_delete, kct_build_get, kct_build_timeout, kct_build_strict
+		kct_build_delete, kct_build_get, kct_build_timeout, kct_build_strict,
+		kct_build_relax
 	};
 	uint8_t		 buf[KCT_MSG_MAX];
 	struct flow	 f;
 	size_t		 len;
 	unsigned	 i;
 
-	for (i = 0; i < 4 * 500; i++) {
+	for (i = 0; i < 5 * 500; i++) {
 		rnd_flow(&f);
-		len = build[i % 4](buf, sizeof(buf), i, &f);
+		len = build[i % 5](buf, sizeof(buf), i, &f);
 		ck_assert(has_attr(buf, len, CTA_TUPLE_ORIG));
 		ck_assert_int_eq(has_attr(buf, len, CTA_ZONE), f.zone_dir == FLOW_ZONE_BOTH);
 		ck_assert(!has_attr(buf, len, CTA_ID));
-		ck_assert_uint_eq(build[i % 4](buf, KCT_MSG_MAX - 1, i, &f), 0);
+		ck_assert_uint_eq(build[i % 5](buf, KCT_MSG_MAX - 1, i, &f), 0);
 	}
 }
 END_TEST
 
-START_TEST(strict_clears_only_liberal)
+/* Flags and mask of both directions are the last two attributes. */
+START_TEST(strict_and_relax_touch_only_liberal)
 {
-	static const uint8_t	 tail[] = { 0, 0x08, 0, 0 };
+	static const uint8_t	 clear[] = { 0, 0x08, 0, 0 }, set[] = { 0x08, 0x28, 0, 0 };
 	uint8_t			 buf[KCT_MSG_MAX];
 	struct flow		 f;
-	size_t			 len;
+	size_t			 len, other;
 
 	do
 		rnd_flow(&f);
 	while (f.proto != IPPROTO_TCP);
 	len = kct_build_strict(buf, sizeof(buf), 1, &f);
-	ck_assert_mem_eq(buf + len - 4, tail, 4);
-	ck_assert_mem_eq(buf + len - 12, tail, 4);
+	ck_assert_mem_eq(buf + len - 4, clear, 4);
+	ck_assert_mem_eq(buf + len - 12, clear, 4);
+	other = kct_build_relax(buf, sizeof(buf), 1, &f);
+	ck_assert_uint_eq(len, other);
+	ck_assert_mem_eq(buf + len - 4, set, 4);
+	ck_assert_mem_eq(buf + len - 12, set, 4);
+	ck_assert(!has_attr(buf, len, CTA_TIMEOUT) && !has_attr(buf, len, CTA_STATUS));
+	ck_assert(!has_attr(buf, len, CTA_MARK));
 }
 END_TEST
 
@@ -373,7 +381,7 @@ main(void)
 	tcase_add_test(tc, nat_writes_plain_reply);
 	tcase_add_test(tc, update_leaves_nat_out);
 	tcase_add_test(tc, short_messages_name_the_flow);
-	tcase_add_test(tc, strict_clears_only_liberal);
+	tcase_add_test(tc, strict_and_relax_touch_only_liberal);
 	tcase_add_test(tc, truncation_is_refused);
 	tcase_add_test(tc, damage_is_survived);
 	tcase_add_test(tc, noise_is_survived);

@@ -60,6 +60,17 @@ random_flow(struct flow *f, bool all)
 	f->mark |= 1;
 }
 
+/* As the kernel shows it: it may have counted. */
+static void
+shown_flow(struct flow *f, bool all)
+{
+	random_flow(f, all);
+	if (all || fg_below(2) == 0) {
+		f->packets = fg_below(2) * fg_value();
+		f->has |= FLOW_HAS_PACKETS;
+	}
+}
+
 /* The zone of an expectation is that of its master, in both directions. */
 static void
 random_expect(struct flow *f, bool all)
@@ -403,7 +414,7 @@ START_TEST(kernel_shows_a_flow)
 	int			 i;
 
 	for (i = 0; i < ROUNDS; i++) {
-		random_flow(&f, i % 8 == 0);
+		shown_flow(&f, i % 8 == 0);
 		f.id = fg_value();
 		f.has |= FLOW_HAS_ID;
 		len = km_flow(&m, IPCTNL_MSG_CT_NEW, flags[i % 3], &f);
@@ -483,6 +494,104 @@ START_TEST(foreign_values_of_flows)
 	ck_assert_int_eq(parse_msg(&m, &g), 0);
 	ck_assert_mem_eq(g.rare.labels, labels, 16);
 	ck_assert_uint_eq(g.rare.seqadj[0].pos, 0);
+}
+END_TEST
+
+/* A flow whose two directions count so many packets. */
+static uint32_t
+packets_of(uint64_t orig, uint64_t reply)
+{
+	struct kmsg	 m;
+	struct flow	 f, g;
+
+	fg_flow(&f, AF_INET, IPPROTO_TCP, FLOW_ZONE_NONE, 0);
+	(void)km_flow(&m, IPCTNL_MSG_CT_DELETE, 0, &f);
+	km_counters(&m, CTA_COUNTERS_ORIG, orig, orig * 1500);
+	km_counters(&m, CTA_COUNTERS_REPLY, reply, 0);
+	ck_assert_int_eq(parse_msg(&m, &g), 0);
+	ck_assert(g.has & FLOW_HAS_PACKETS);
+	return g.packets;
+}
+
+/* Only none is 0, and one more is another number. */
+START_TEST(packets_are_folded)
+{
+	static const struct {
+		uint64_t	 orig, reply;
+		uint32_t	 want;
+	} folds[] = {
+		{ 0, 0, 0 }, { 1, 0, 1 }, { 0, 1, 1 }, { 3, 4, 7 },
+		{ UINT32_MAX, 0, UINT32_MAX }, { UINT32_MAX - 1, 1, UINT32_MAX },
+		{ UINT32_MAX, 1, 2 }, { 0, 1ull << 32, 2 },
+		{ UINT32_MAX, UINT32_MAX, 1 }, { 2ull * UINT32_MAX - 1, 0, UINT32_MAX },
+		{ 2ull * UINT32_MAX, 1, 2 },
+		{ 1ull << 63, 1ull << 63, 1 }, { UINT64_MAX, UINT64_MAX, 1 }
+	};
+	size_t	 i;
+
+	for (i = 0; i < sizeof(folds) / sizeof(folds[0]); i++)
+		ck_assert_msg(packets_of(folds[i].orig, folds[i].reply) == folds[i].want,
+		    "%zu: %u", i, packets_of(folds[i].orig, folds[i].reply));
+	for (i = 0; i < ROUNDS; i++) {
+		uint64_t	 n = (fg_rnd() >> fg_below(64)) & (UINT64_MAX >> 1);
+
+		ck_assert_uint_ne(packets_of(n, 1), packets_of(n, 0));
+		ck_assert_uint_ne(packets_of(n, 1), 0);
+		if (n <= UINT32_MAX)
+			ck_assert_uint_eq(packets_of(0, n), n);
+	}
+}
+END_TEST
+
+/* Counters in one direction, without packets, of 32 bits, cut short. */
+START_TEST(counters_of_every_shape)
+{
+	static const unsigned	 dirs[2] = { CTA_COUNTERS_ORIG, CTA_COUNTERS_REPLY };
+	struct kmsg		 m, cut;
+	struct flow		 f, g;
+	unsigned		 d, n;
+
+	for (d = 0; d < 2; d++) {
+		fg_flow(&f, AF_INET6, IPPROTO_UDP, FLOW_ZONE_NONE, 0);
+		(void)km_flow(&m, IPCTNL_MSG_CT_NEW, 0, &f);
+		ck_assert_int_eq(parse_msg(&m, &g), 0);
+		ck_assert(!(g.has & FLOW_HAS_PACKETS));
+		/* one direction says nothing of the other */
+		km_open(&m, dirs[d]);
+		km_be32(&m, CTA_COUNTERS32_PACKETS, 0x80000000u);
+		km_be32(&m, CTA_COUNTERS32_BYTES, 7);
+		km_close(&m);
+		ck_assert_int_eq(parse_msg(&m, &g), 0);
+		ck_assert(!(g.has & FLOW_HAS_PACKETS));
+		ck_assert_uint_eq(g.packets, 0);
+		/* nor do bytes of packets */
+		km_open(&m, dirs[1 - d]);
+		km_be64(&m, CTA_COUNTERS_BYTES, 1500);
+		km_close(&m);
+		ck_assert_int_eq(parse_msg(&m, &g), 0);
+		ck_assert(!(g.has & FLOW_HAS_PACKETS));
+		for (n = 0; n < 12; n++) {
+			/* too short, in either width; longer is the kernel's business */
+			cut = m;
+			km_open(&cut, dirs[1 - d]);
+			km_attr(&cut, CTA_COUNTERS_PACKETS, "\0\0\0\0\0\0\0\5\0\0\0\0", n);
+			km_close(&cut);
+			ck_assert_int_eq(parse_msg(&cut, &g), n < 8 ? -EBADMSG : 0);
+			if (n >= 8)
+				ck_assert_uint_eq(g.packets, 0x80000005u);
+			cut = m;
+			km_open(&cut, dirs[1 - d]);
+			km_attr(&cut, CTA_COUNTERS32_PACKETS, "\0\0\0\6\0\0\0\0\0\0\0\0", n);
+			km_close(&cut);
+			ck_assert_int_eq(parse_msg(&cut, &g), n < 4 ? -EBADMSG : 0);
+			if (n >= 4)
+				ck_assert_uint_eq(g.packets, 0x80000006u);
+			/* not the attributes that a nest has to hold */
+			cut = m;
+			km_attr(&cut, dirs[1 - d] | NLA_F_NESTED, "\5\0\1", n % 4);
+			ck_assert_int_eq(parse_msg(&cut, &g), n % 4 == 0 ? 0 : -EBADMSG);
+		}
+	}
 }
 END_TEST
 
@@ -598,7 +707,7 @@ START_TEST(what_is_parsed_is_packed)
 
 	for (i = 0; i < ROUNDS * 10; i++) {
 		if (i % 2 == 0) {
-			random_flow(&f, i % 4 == 0);
+			shown_flow(&f, i % 4 == 0);
 			len = km_flow(&m, IPCTNL_MSG_CT_NEW, 0, &f);
 		} else {
 			random_expect(&f, i % 4 == 1);
@@ -634,7 +743,7 @@ START_TEST(truncation_is_survived)
 
 	for (i = 0; i < 200; i++) {
 		if (i % 2 == 0) {
-			random_flow(&f, true);
+			shown_flow(&f, true);
 			len = km_flow(&m, IPCTNL_MSG_CT_NEW, 0, &f);
 		} else {
 			random_expect(&f, true);
@@ -662,7 +771,7 @@ START_TEST(damage_is_survived)
 
 	for (i = 0; i < ROUNDS * 10; i++) {
 		if (i % 2 == 0) {
-			random_flow(&f, i % 4 == 0);
+			shown_flow(&f, i % 4 == 0);
 			len = km_flow(&m, IPCTNL_MSG_CT_NEW, 0, &f);
 		} else {
 			random_expect(&f, i % 4 == 1);
@@ -727,15 +836,19 @@ START_TEST(events_are_merged)
 {
 	static const uint32_t	 parts[] = {
 		FLOW_HAS_LABELS, FLOW_HAS_HELPER, FLOW_HAS_MASTER, FLOW_HAS_SEQADJ,
-		FLOW_HAS_SYNPROXY, FLOW_HAS_SCTP, FLOW_HAS_STATUS, FLOW_HAS_MARK
+		FLOW_HAS_SYNPROXY, FLOW_HAS_SCTP, FLOW_HAS_STATUS, FLOW_HAS_MARK,
+		FLOW_HAS_PACKETS
 	};
 	struct flow		 f, news, cur, delta, want;
 	unsigned		 mask, i;
 	uint32_t		 has;
 
-	for (mask = 0; mask < 256; mask++) {
+	for (mask = 0; mask < 512; mask++) {
 		fg_flow(&f, AF_INET6, IPPROTO_SCTP, FLOW_ZONE_BOTH, 0);
+		f.has |= FLOW_HAS_PACKETS;
+		f.packets = 3;
 		news = f;
+		news.packets = 5;
 		fg_rare_all(&f);
 		fg_rare_all(&news);
 		settle_flow(&f);
@@ -743,7 +856,7 @@ START_TEST(events_are_merged)
 		news.status = f.status ^ FLOW_S_ASSURED;
 		news.mark = f.mark + 1;
 		has = FLOW_HAS_TIMEOUT;
-		for (i = 0; i < 8; i++)
+		for (i = 0; i < 9; i++)
 			if (mask & 1u << i)
 				has |= parts[i];
 		show(&cur, &f, f.has);
@@ -777,6 +890,8 @@ START_TEST(events_are_merged)
 			want.status = news.status;
 		if (has & FLOW_HAS_MARK)
 			want.mark = news.mark;
+		if (has & FLOW_HAS_PACKETS)
+			want.packets = news.packets;
 		fg_same(&cur, &want);
 	}
 }
@@ -832,6 +947,8 @@ main(void)
 	tcase_add_test(tc, longest_messages_fit);
 	tcase_add_test(tc, kernel_shows_a_flow);
 	tcase_add_test(tc, kernel_shows_an_expectation);
+	tcase_add_test(tc, packets_are_folded);
+	tcase_add_test(tc, counters_of_every_shape);
 	tcase_add_test(tc, foreign_values_of_flows);
 	tcase_add_test(tc, foreign_values_of_expectations);
 	tcase_add_test(tc, names);

@@ -764,10 +764,10 @@ START_TEST(removed_and_born_again)
 	birth(1, 6);
 	flow_of(1, &f);
 	klen = flow_pack_key(&f, key);
-	local_removed(l, key, klen, now, now);
+	local_removed(l, key, klen, true, now, now);
 	flow_of(3, &f);
 	klen = flow_pack_key(&f, key);
-	local_removed(l, key, klen, now, now);
+	local_removed(l, key, klen, true, now, now);
 	ck_assert(!has(3));
 	settle();
 	check_equal();

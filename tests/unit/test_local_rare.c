@@ -367,6 +367,8 @@ check_equal(void)
 			continue;
 		g = kern[k].f;
 		g.incarnation = f.incarnation;
+		f.born = 0;		/* the kernel knows nothing of it */
+		f.copy = false;
 		alen = flow_pack(&f, a, sizeof(a));
 		blen = flow_pack(&g, b, sizeof(b));
 		ck_assert_msg(alen == blen && memcmp(a, b, alen) == 0, "entry %u", k);
@@ -758,7 +760,7 @@ adopt(const struct flow *f)
 	uint8_t	 body[FLOW_BODY_MAX];
 	size_t	 len = flow_pack(f, body, sizeof(body));
 
-	return local_adopt(l, body, len, f->timeout_s, now, now);
+	return local_adopt(l, body, len, f->timeout_s, false, now, now);
 }
 
 /* Packets come as soon as the kernel has the master, and its helper expects more. */

@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Walks over the peers' copies, following of single entries, and the commands
+ * that wait for a walk.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "freshness.h"
+#include "ownership.h"
+#include "session.h"
+#include "takeover_priv.h"
+#include "windows.h"
+
+#define LOOK_ENTRIES	16384u		/* of a remote table in one call */
+#define QUEUE_MAX	65536u		/* entries of a peer that wait; more: a walk over all */
+#define FOLLOW_US	150000u		/* between batches of followed entries */
+#define RETRY_US	1000000u	/* after a refusal; doubles */
+#define RETRY_MAX_US	60000000u
+
+struct takeover *
+takeover_new(struct node *n)
+{
+	(void)n;
+	return calloc(1, sizeof(struct takeover));
+}
+
+void
+takeover_free(struct takeover *t)
+{
+	unsigned	 i;
+
+	if (t == NULL)
+		return;
+	takeover_drop_jobs(t);
+	for (i = 0; i < NODE_PEERS_MAX; i++)
+		free(t->queue[i].h);
+	free(t);
+}
+
+bool
+takeover_running(const struct node *n)
+{
+	return n->takeover->result.running;
+}
+
+bool
+takeover_complete(const struct node *n)
+{
+	return !n->takeover->walking && n->takeover->todo == 0;
+}
+
+uint64_t
+takeover_refused(const struct node *n)
+{
+	uint64_t	 sum = 0;
+	unsigned	 i;
+
+	for (i = 0; i < n->npeers; i++)
+		sum += n->takeover->refused[i];
+	return sum;
+}
+
+uint64_t
+takeover_writing_us(const struct node *n)
+{
+	return n->takeover->adopting ? n->takeover->adopt_us : 0;
+}
+
+const struct node_taken *
+takeover_result(const struct node *n)
+{
+	return &n->takeover->result;
+}
+
+/* --- what a command is based on ---------------------------------------------------- */
+
+static void
+describe_peer(const struct node *n, unsigned peer, char *out, size_t cap)
+{
+	const struct session	*s = n->session[peer];
+	const struct recv	*r = n->recv[peer];
+	const char		*name = session_name(s);
+	uint64_t		 v = recv_verified_us(r), heard = session_heard_us(s);
+	unsigned		 flows = ftab_count(recv_table(r));
+
+	if (heard == 0)
+		snprintf(out, cap, "%s was never seen", name);
+	else if (recv_in_sync(r, n->now_us))
+		snprintf(out, cap, "equal to %s as of %llu ms ago", name,
+		    (unsigned long long)((n->now_us - v) / 1000));
+	else if (session_state(n, s) == SESSION_LOST && session_equal_at_loss(s))
+		snprintf(out, cap, "equal as of the death of %s, %llu ms ago", name,
+		    (unsigned long long)((n->now_us - heard) / 1000));
+	else if (v != 0)
+		snprintf(out, cap, "%u flows of %s, last verified %llu ms ago", flows, name,
+		    (unsigned long long)((n->now_us - v) / 1000));
+	else
+		snprintf(out, cap, "%u flows of %s, NOT verified", flows, name);
+}
+
+static void
+describe(struct node *n)
+{
+	struct node_taken	*k = &n->takeover->result;
+	char			 one[128];
+	size_t			 len = 0;
+	unsigned		 i;
+	int			 rc;
+
+	k->basis[0] = '\0';
+	for (i = 0; i < n->npeers; i++) {
+		describe_peer(n, i, one, sizeof(one));
+		rc = snprintf(k->basis + len, NODE_BASIS_MAX - len, "%s%s", i > 0 ? "; " : "", one);
+		if (rc < 0 || (size_t)rc >= NODE_BASIS_MAX - len)
+			return;
+		len += (size_t)rc;
+	}
+	if (n->npeers == 0)
+		snprintf(k->basis, NODE_BASIS_MAX, "no peers are configured");
+}
+
+/* --- adoption ------------------------------------------------------------------------ */
+
+/*
+ * Nothing is under way any more.  Of what the kernel had already our writes have
+ * set bits of the status, but cleared none, and left the translation alone: read
+ * what came of it.  The same if events were lost: they would have told what is
+ * newer than our writes.
+ */
+static void
+end_adoption(struct node *n)
+{
+	struct takeover	*t = n->takeover;
+
+	if (t->unsure || freshness_overrun_since(n, t->adopt_us))
+		local_overrun(n->local, t->adopt_us);
+	freshness_late(n, t->adopt_us);
+	t->unsure = false;
+	t->adopting = false;
+	local_adopting(n->local, false, n->now_us);
+}
+
+/* What is written from now on is compared with what events say from now on. */
+static void
+begin_adoption(struct node *n)
+{
+	struct takeover	*t = n->takeover;
+
+	if (t->adopting && t->jobs > 0)
+		return;			/* results of earlier jobs are still to come */
+	if (t->adopting)
+		end_adoption(n);
+	t->adopting = true;
+	t->adopt_us = n->now_us;
+	local_adopting(n->local, true, n->now_us);
+}
+
+/* --- walks ------------------------------------------------------------------------------ */
+
+static void
+begin_walk(struct node *n, uint32_t peers)
+{
+	struct takeover	*t = n->takeover;
+	unsigned	 i;
+
+	begin_adoption(n);
+	t->walking = true;
+	t->peers = peers;
+	t->todo &= ~peers;
+	t->pass = t->peer = 0;
+	t->h = FTAB_NIL;
+	t->related = t->expects = t->spoilt = false;
+	t->wrote = 0;
+	if (++t->number >= 1u << 24)
+		t->number = 1;
+	for (i = 0; i < n->npeers; i++) {
+		if (!(peers & 1u << i))
+			continue;
+		ownership_claim_begin(n, i);
+		t->refused[i] = 0;
+		t->retry_us[i] = 0;
+	}
+}
+
+/*
+ * The next pass that has something to do; those for related flows begin when
+ * what was written before them is there.
+ */
+static bool
+next_pass(struct node *n)
+{
+	struct takeover	*t = n->takeover;
+	unsigned	 next = t->pass + 1;
+
+	if (next >= PASS_RELATED && next < PASS_RELATED_END && !t->related)
+		next = PASS_EXPECTS;
+	if (next == PASS_EXPECTS && !t->expects)
+		next = PASS_LEFT;
+	if (next >= PASS_RELATED && (t->related || t->expects) && (!takeover_submit(n) || t->jobs > 0))
+		return false;
+	t->pass = next;
+	t->related = t->expects = false;
+	t->peer = 0;
+	t->h = FTAB_NIL;
+	return true;
+}
+
+/* False if the entry has to wait for room. */
+static bool
+look_at(struct node *n, unsigned peer, uint32_t h)
+{
+	struct takeover		*t = n->takeover;
+	struct ftab_meta	*m = ftab_meta(recv_table(n->recv[peer]), h);
+	struct flow		 f;
+	enum verdict		 v;
+
+	if (m->touched == t->number)
+		return true;
+	v = takeover_entry(n, peer, h, t->pass, true, &f);
+	if (v == ENTRY_NONE || v == ENTRY_LATER)
+		return true;
+	if (v >= ENTRY_LOOSEN && !takeover_put(n, peer, h, v, &f))
+		return false;
+	m->touched = t->number;
+	if (!t->command)
+		return true;
+	t->result.flows++;
+	t->result.expects += f.expect && v >= ENTRY_WRITE;
+	t->result.ended += v == ENTRY_ENDED;
+	t->result.ours += v == ENTRY_HERE || v == ENTRY_LOOSEN;
+	return true;
+}
+
+/* True when all has been looked at and handed over; *more: there is work for another call. */
+static bool
+walk(struct node *n, bool *more)
+{
+	struct takeover	*t = n->takeover;
+	unsigned	 looked = 0;
+	uint32_t	 h;
+
+	*more = false;
+	while (t->pass < PASSES) {
+		if (looked++ == LOOK_ENTRIES) {
+			*more = true;
+			return false;
+		}
+		if (t->peer == n->npeers) {
+			if (!next_pass(n))
+				return false;
+			continue;
+		}
+		h = t->peers & 1u << t->peer ? ftab_next(recv_table(n->recv[t->peer]), t->h) : FTAB_NIL;
+		if (h == FTAB_NIL) {
+			t->peer++;
+			t->h = FTAB_NIL;
+			continue;
+		}
+		if (!look_at(n, t->peer, h))
+			return false;
+		t->h = h;
+	}
+	return takeover_submit(n) && t->jobs == 0;
+}
+
+static void
+plan_retry(struct takeover *t, unsigned peer, uint64_t now_us)
+{
+	uint64_t	*wait = &t->backoff_us[peer];
+
+	if (t->refused[peer] == 0) {
+		*wait = 0;
+		return;
+	}
+	*wait = *wait == 0 ? RETRY_US : *wait * 2 < RETRY_MAX_US ? *wait * 2 : RETRY_MAX_US;
+	t->retry_us[peer] = now_us + *wait;
+}
+
+static void
+say_result(const struct node_taken *k)
+{
+	log_msg(k->failed > 0 ? LOG_WARNING : LOG_NOTICE,
+	    "%s done in %llu ms: %llu flows, %llu created, %llu updated, %llu here already, %llu ended here since, %llu refused",
+	    k->what == NODE_TAKEOVER ? "takeover" : "commit",
+	    (unsigned long long)((k->ended_us - k->started_us) / 1000), (unsigned long long)k->flows,
+	    (unsigned long long)k->created, (unsigned long long)k->updated,
+	    (unsigned long long)k->ours, (unsigned long long)k->ended, (unsigned long long)k->failed);
+	if (k->lost_master + k->lost_helper + k->lost_labels > 0)
+		log_msg(LOG_WARNING, "this kernel did not take all of it: %llu without their master, %llu "
+		    "without their helper, %llu without their labels; is the ruleset the same?",
+		    (unsigned long long)k->lost_master, (unsigned long long)k->lost_helper,
+		    (unsigned long long)k->lost_labels);
+}
+
+/* The command at hand has come to its end; whoever waits is told. */
+static void
+end_command(struct node *n)
+{
+	struct takeover		*t = n->takeover;
+	struct node_taken	*k = &t->result;
+
+	t->command = false;
+	k->running = false;
+	k->ended_us = n->now_us;
+	if (!k->aborted)
+		say_result(k);
+	n->ops->taken(n->ctx);
+}
+
+static void
+end_walk(struct node *n)
+{
+	struct takeover	*t = n->takeover;
+	/* a flow that our filter leaves out has not ended here */
+	bool		 whole = !t->spoilt && !local_kept_out(n->local);
+	unsigned	 i;
+
+	t->walking = false;
+	for (i = 0; i < n->npeers; i++)
+		if (t->peers & 1u << i) {
+			ownership_claim_end(n, i, whole);
+			if (ownership_active(n))
+				plan_retry(t, i, n->now_us);
+		}
+	if (ownership_active(n))
+		windows_look(n);
+	t->from_standby = false;
+	if (ownership_active(n) && t->todo == 0)
+		ownership_settled(n);
+	if (t->command)
+		end_command(n);
+	else if (t->wrote > 0 || takeover_refused(n) > 0)
+		log_msg(takeover_refused(n) > 0 ? LOG_WARNING : LOG_NOTICE,
+		    "followed the peers: %llu flows were taken, %llu refused",
+		    (unsigned long long)t->wrote, (unsigned long long)takeover_refused(n));
+}
+
+/* --- following --------------------------------------------------------------------------- */
+
+void
+takeover_follow(struct node *n, unsigned peer, uint32_t h)
+{
+	struct queue		*q = &n->takeover->queue[peer];
+	struct ftab_meta	*m = ftab_meta(recv_table(n->recv[peer]), h);
+	uint32_t		*more;
+	unsigned		 cap;
+
+	if (!ownership_active(n) || (m->flags & REMOTE_QUEUED) || (n->takeover->todo & 1u << peer))
+		return;
+	if (q->n == q->cap) {
+		cap = q->cap == 0 ? 64 : q->cap * 2;
+		more = cap > QUEUE_MAX ? NULL : realloc(q->h, cap * sizeof(*q->h));
+		if (more == NULL) {
+			q->n = 0;
+			takeover_pass(n, peer);
+			return;
+		}
+		q->h = more;
+		q->cap = cap;
+	}
+	m->flags |= REMOTE_QUEUED;
+	q->h[q->n++] = h;
+	n->takeover->queued = true;
+}
+
+void
+takeover_told(struct node *n, unsigned peer, uint32_t h)
+{
+	struct flow	 theirs, ours;
+	const uint8_t	*body;
+	size_t		 len;
+	uint32_t	 own;
+
+	if (!ownership_active(n))
+		return;
+	body = ftab_body(recv_table(n->recv[peer]), h, &len);
+	own = local_find(n->local, body, flow_key_len(body, len));
+	/* what is in use here gives way to a younger life only */
+	if (own != FTAB_NIL && !local_unused(n->local, own) &&
+	    flow_unpack(body, len, &theirs) == 0 && local_load(n->local, own, &ours) &&
+	    ownership_compare(&theirs, &ours) != LIFE_YOUNGER)
+		return;
+	takeover_follow(n, peer, h);
+}
+
+/* Entries of a peer that wait, as many as there is room for; true if some are left. */
+static bool
+follow_peer(struct node *n, unsigned peer)
+{
+	struct takeover		*t = n->takeover;
+	struct queue		*q = &t->queue[peer];
+	struct ftab		*tab = recv_table(n->recv[peer]);
+	struct ftab_meta	*m;
+	struct flow		 f;
+	enum verdict		 v;
+	unsigned		 i, looked = 0;
+
+	for (i = 0; i < q->n && looked++ < LOOK_ENTRIES; i++) {
+		if (!ftab_used(tab, q->h[i]) ||
+		    !((m = ftab_meta(tab, q->h[i]))->flags & REMOTE_QUEUED))
+			continue;
+		v = takeover_entry(n, peer, q->h[i], PASSES, false, &f);
+		if (v == ENTRY_LATER)
+			takeover_pass(n, peer);		/* its master is not there: in the right order */
+		if (v >= ENTRY_LOOSEN && !takeover_put(n, peer, q->h[i], v, &f))
+			break;
+		m->flags &= (uint8_t)~REMOTE_QUEUED;
+	}
+	memmove(q->h, q->h + i, (q->n - i) * sizeof(*q->h));
+	q->n -= i;
+	return q->n > 0;
+}
+
+static bool
+follow(struct node *n)
+{
+	struct takeover	*t = n->takeover;
+	unsigned	 i;
+	bool		 left = false;
+
+	begin_adoption(n);
+	for (i = 0; i < n->npeers; i++)
+		left |= t->queue[i].n > 0 && follow_peer(n, i);
+	t->queued = left;
+	return takeover_submit(n) && left;
+}
+
+/* --- what is wanted ------------------------------------------------------------------------ */
+
+static uint32_t
+all_peers(const struct node *n)
+{
+	return n->npeers == 32 ? UINT32_MAX : (1u << n->npeers) - 1;
+}
+
+void
+takeover_pass(struct node *n, unsigned peer)
+{
+	n->takeover->todo |= 1u << peer;
+}
+
+/* What a walk has not handed over is given up; what the kernel was given comes back. */
+static void
+abandon_walk(struct node *n)
+{
+	struct takeover	*t = n->takeover;
+
+	t->walking = false;
+	t->unsure |= t->job != NULL;	/* an older life may have gone already */
+	kjob_free(t->job);
+	kjob_free(t->drop);
+	t->job = t->drop = NULL;
+}
+
+void
+takeover_start(struct node *n, enum node_take what)
+{
+	struct takeover		*t = n->takeover;
+	struct node_taken	*k = &t->result;
+	bool			 was_active = ownership_active(n) &&
+				    !(ownership_resuming(n) && n->conf.resume);
+	bool			 joins = k->running;
+
+	/* a takeover that a commit joins stays one */
+	if (joins && k->what == NODE_TAKEOVER && ownership_active(n))
+		what = NODE_TAKEOVER;
+	abandon_walk(n);
+	if (!joins)
+		t->from_standby = false;
+	t->from_standby |= !was_active;
+	if (what == NODE_TAKEOVER) {
+		ownership_activate(n);
+		windows_loosen_all(n);
+	}
+	memset(k, 0, sizeof(*k));
+	k->what = what;
+	k->running = true;
+	k->started_us = n->now_us;
+	describe(n);
+	t->command = true;
+	begin_walk(n, all_peers(n));
+	log_msg(LOG_NOTICE, "%s begins%s: %s", what == NODE_TAKEOVER ? "takeover" : "commit",
+	    joins ? " anew" : "", k->basis);
+}
+
+void
+takeover_stop(struct node *n)
+{
+	struct takeover	*t = n->takeover;
+	unsigned	 i, k;
+
+	abandon_walk(n);
+	t->todo = 0;
+	t->from_standby = false;
+	for (i = 0; i < n->npeers; i++) {
+		for (k = 0; k < t->queue[i].n; k++)
+			if (ftab_used(recv_table(n->recv[i]), t->queue[i].h[k]))
+				ftab_meta(recv_table(n->recv[i]), t->queue[i].h[k])->flags &=
+				    (uint8_t)~REMOTE_QUEUED;
+		t->queue[i].n = 0;
+		t->refused[i] = t->retry_us[i] = t->backoff_us[i] = 0;
+	}
+	t->queued = false;
+	if (!t->command)
+		return;
+	log_msg(LOG_WARNING, "a %s that was under way is given up: this node was released",
+	    t->result.what == NODE_TAKEOVER ? "takeover" : "commit");
+	t->result.aborted = true;
+	end_command(n);
+}
+
+/* --- time -------------------------------------------------------------------------------------- */
+
+static void
+retry(struct node *n)
+{
+	struct takeover	*t = n->takeover;
+	unsigned	 i;
+
+	for (i = 0; i < n->npeers; i++)
+		if (t->retry_us[i] != 0 && n->now_us >= t->retry_us[i]) {
+			t->retry_us[i] = 0;
+			takeover_pass(n, i);
+		}
+}
+
+/*
+ * The daemon has started as an active node: it takes over as soon as all peers
+ * that are there have told their flows, or when nobody comes.
+ */
+static void
+resume(struct node *n)
+{
+	unsigned	 i, there = 0;
+
+	if (!ownership_resuming(n) || takeover_running(n) || !local_complete(n->local))
+		return;
+	for (i = 0; i < n->npeers; i++) {
+		if (!session_up(n, n->session[i]))
+			continue;
+		there++;
+		if (!recv_in_sync(n->recv[i], n->now_us))
+			return;
+	}
+	if (there == 0 && n->now_us - n->born_us < n->conf.boot_wait_us)
+		return;
+	log_msg(LOG_NOTICE, "this node is active since the daemon started: it takes over what the peers hold");
+	takeover_start(n, NODE_TAKEOVER);
+}
+
+bool
+takeover_run(struct node *n)
+{
+	struct takeover	*t = n->takeover;
+	bool		 more = false;
+	unsigned	 i;
+
+	resume(n);
+	retry(n);
+	if (!t->walking && t->todo != 0 && ownership_active(n) && local_complete(n->local))
+		begin_walk(n, t->todo);
+	if (t->walking && walk(n, &more))
+		end_walk(n);
+	if (t->walking)
+		return more;
+	if (t->queued && t->jobs == 0 && n->now_us - t->adopt_us >= FOLLOW_US && ownership_active(n))
+		more = follow(n);
+	(void)takeover_submit(n);
+	if (t->jobs > 0 || t->job != NULL || t->queued)
+		return more;
+	if (t->adopting)
+		end_adoption(n);
+	for (i = 0; i < n->npeers; i++) {
+		if (!(t->todo & 1u << i))
+			ownership_claim_advance(n, i);
+		if (t->retry_us[i] == 0 && ownership_active(n))
+			plan_retry(t, i, n->now_us);
+	}
+	return more;
+}
+
+uint64_t
+takeover_due(const struct node *n)
+{
+	const struct takeover	*t = n->takeover;
+	uint64_t		 due = UINT64_MAX;
+	unsigned		 i;
+
+	if (t->queued && t->jobs == 0)
+		due = t->adopt_us + FOLLOW_US;
+	for (i = 0; i < n->npeers; i++)
+		if (t->retry_us[i] != 0 && t->retry_us[i] < due)
+			due = t->retry_us[i];
+	return due;
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What a takeover does about one entry of a peer's table: the rules of
+ * doc/wire.md, section 8.3.
+ */
+#include <netinet/in.h>
+#include <string.h>
+
+#include "ownership.h"
+#include "takeover_priv.h"
+
+#define COPY_LEAST_S	60u
+#define GRE_LIFE_S	432000u		/* as an established TCP connection */
+
+/* Which pass an entry belongs to. */
+static unsigned
+pass_of(const struct flow *f)
+{
+	if (f->expect)
+		return PASS_EXPECTS;
+	if (f->master_proto != 0)
+		return PASS_RELATED;
+	if (!(f->status & FLOW_S_ASSURED))
+		return 2;
+	return f->proto == IPPROTO_TCP ? 0 : 1;
+}
+
+/* Does the flow belong to the pass at hand?  Its master has to be there before it. */
+static bool
+its_turn(struct node *n, const struct flow *f, unsigned pass)
+{
+	struct takeover	*t = n->takeover;
+	unsigned	 p = pass_of(f);
+
+	if (pass == PASSES)
+		return p < PASS_RELATED || local_has_master(n->local, f);
+	t->related |= p == PASS_RELATED;
+	t->expects |= p == PASS_EXPECTS;
+	if (p > pass)
+		return false;
+	return pass == PASS_LEFT || p < PASS_RELATED || local_has_master(n->local, f);
+}
+
+/*
+ * Packets of a GRE flow that was written don't extend its timeout
+ * (doc/kernel.md): a tunnel in use lives longer.
+ */
+uint32_t
+takeover_timeout(const struct node *n, const struct flow *f, uint32_t told_s)
+{
+	enum flow_timeout	 t = flow_timeout_class(f);
+
+	/* of a copy that nobody has used there only a part of what it had is left */
+	if (f->copy && told_s > 2 * COPY_LEAST_S)
+		told_s /= 2;
+	if (t == FLOW_TIMEOUTS)
+		return told_s > 0 ? told_s : 1;
+	if (n->conf.fixed_s[t] > 0)
+		return n->conf.fixed_s[t];
+	if (f->proto == IPPROTO_GRE && (f->status & FLOW_S_SEEN_REPLY) && told_s < GRE_LIFE_S)
+		return GRE_LIFE_S;
+	if (told_s > 0)
+		return told_s;
+	return n->conf.default_s[t] > 0 ? n->conf.default_s[t] : flow_timeout_default(t);
+}
+
+/* Is our own entry one that no packet is known to have used since we were released, or wrote it? */
+static bool
+is_stale(const struct node *n, uint32_t own)
+{
+	if (local_unused(n->local, own) || local_stray(n->local, own))
+		return true;
+	/* an entry that was never touched by an event was found by a dump, or is older than that */
+	return n->takeover->from_standby && !local_touched(n->local, own, ownership_standby_us(n));
+}
+
+/* Does the peer's body say anything else than ours?  What is ours alone aside. */
+static bool
+differs(const struct flow *theirs, const struct flow *ours)
+{
+	struct flow	 a = *theirs, b = *ours;
+	uint8_t		 pa[FLOW_BODY_MAX], pb[FLOW_BODY_MAX];
+	size_t		 la, lb;
+
+	a.incarnation = b.incarnation = 0;
+	a.born = b.born = 0;
+	a.copy = b.copy = false;
+	la = flow_pack(&a, pa, sizeof(pa));
+	lb = flow_pack(&b, pb, sizeof(pb));
+	return la != lb || memcmp(pa, pb, la) != 0;
+}
+
+static enum verdict
+against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool full)
+{
+	struct flow	 ours;
+	bool		 stale = is_stale(n, own);
+
+	/* the kernel has ended it already, with the address */
+	if (!local_load(n->local, own, &ours) || local_is_held(n->local, own))
+		return ENTRY_WRITE;
+	switch (ownership_compare(theirs, &ours)) {
+	case LIFE_SAME:
+		/* a copy must not be renewed from a copy */
+		if (stale && !theirs->copy && (full || differs(theirs, &ours)))
+			return ENTRY_WRITE;
+		break;
+	case LIFE_YOUNGER:
+		return ENTRY_REPLACE;
+	case LIFE_OLDER:
+		return ENTRY_HERE;
+	case LIFE_OTHER:
+		return stale ? ENTRY_REPLACE : ENTRY_HERE;
+	}
+	return full && theirs->proto == IPPROTO_TCP && !theirs->expect &&
+	    !local_liberal(n->local, own) ? ENTRY_LOOSEN : ENTRY_HERE;
+}
+
+enum verdict
+takeover_entry(struct node *n, unsigned peer, uint32_t h, unsigned pass, bool full,
+    struct flow *f)
+{
+	struct ftab	*tab = recv_table(n->recv[peer]);
+	const uint8_t	*body;
+	size_t		 len, klen;
+	uint32_t	 own;
+
+	body = ftab_body(tab, h, &len);
+	klen = flow_key_len(body, len);
+	if (flow_unpack(body, len, f) < 0)
+		return ENTRY_NONE;
+	if (!its_turn(n, f, pass))
+		return ENTRY_LATER;
+	/* looked at again in the next pass: the other copy may go before we come to it */
+	if (n->npeers > 1 && ownership_outranked(n, peer, body, klen))
+		return ENTRY_NONE;
+	own = local_find(n->local, body, klen);
+	if (own != FTAB_NIL)
+		return against_own(n, f, own, full);
+	return ownership_ended(n, peer, h) ? ENTRY_ENDED : ENTRY_WRITE;
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Jobs of a takeover for the kernel, and what came of them: a flow becomes ours
+ * when the kernel has acknowledged it.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ownership.h"
+#include "takeover_priv.h"
+#include "windows.h"
+
+/* Tags: the number of the walk (0: an entry was followed) and the peer; or this. */
+#define TAG_MEND	UINT32_MAX	/* puts right what an earlier job wrote */
+#define TAG_PEER_BITS	5u
+
+static uint32_t
+tag_of(const struct takeover *t)
+{
+	uint32_t	 number = t->walking ? t->number : 0;
+
+	return number << TAG_PEER_BITS | t->job_peer;
+}
+
+/* Does the job belong to the command at hand? */
+static bool
+counts(const struct takeover *t, const struct kjob *j)
+{
+	return t->command && j->tag != TAG_MEND && j->tag >> TAG_PEER_BITS == t->number;
+}
+
+/* --- filling ------------------------------------------------------------------------ */
+
+static bool
+submit_one(struct node *n, struct kjob **j)
+{
+	struct takeover	*t = n->takeover;
+
+	if (*j == NULL || (*j)->n == 0)
+		return true;
+	if (t->jobs >= CLUSTER_JOBS_MAX || n->ops->kernel.submit(n->ctx, *j) < 0)
+		return false;
+	*j = NULL;
+	t->jobs++;
+	return true;
+}
+
+bool
+takeover_submit(struct node *n)
+{
+	struct takeover	*t = n->takeover;
+
+	/* in this order: what is in the way goes first, what is newer comes last */
+	return submit_one(n, &t->drop) && submit_one(n, &t->job) && submit_one(n, &t->redo) &&
+	    submit_one(n, &t->undo);
+}
+
+static bool
+room_for(struct node *n, struct kjob **j, enum kop op)
+{
+	if (*j != NULL && (*j)->n == KJOB_ITEMS_MAX && !takeover_submit(n))
+		return false;
+	if (*j != NULL)
+		return true;
+	if ((*j = kjob_new(op, KOWNER_TAKEOVER)) == NULL)
+		return false;
+	(*j)->tag = tag_of(n->takeover);
+	return true;
+}
+
+bool
+takeover_put(struct node *n, unsigned peer, uint32_t h, enum verdict v, const struct flow *f)
+{
+	struct takeover		*t = n->takeover;
+	struct ftab_meta	*m = ftab_meta(recv_table(n->recv[peer]), h);
+	const uint8_t		*body;
+	size_t			 len;
+
+	body = ftab_body(recv_table(n->recv[peer]), h, &len);
+	if (v == ENTRY_LOOSEN)
+		return windows_loosen(n, body, flow_key_len(body, len));
+	/* a job is about one peer, and one walk */
+	if (t->job != NULL && (t->job_peer != peer || t->job->tag != tag_of(t)) && !takeover_submit(n))
+		return false;
+	t->job_peer = peer;
+	if (!room_for(n, &t->job, KOP_CREATE) ||
+	    (v == ENTRY_REPLACE && !room_for(n, &t->drop, KOP_DELETE)))
+		return false;
+	if (v == ENTRY_REPLACE && kjob_add(t->drop, body, flow_key_len(body, len), 0) < 0)
+		return false;
+	if (kjob_add(t->job, body, len, takeover_timeout(n, f, m->timeout_s)) < 0)
+		return false;
+	m->touched = t->number;
+	return true;
+}
+
+void
+takeover_drop_jobs(struct takeover *t)
+{
+	kjob_free(t->job);
+	kjob_free(t->drop);
+	kjob_free(t->redo);
+	kjob_free(t->undo);
+	t->job = t->drop = t->redo = t->undo = NULL;
+}
+
+/* --- results ---------------------------------------------------------------------------- */
+
+static void
+note_failure(struct node_taken *k, const struct kjob *j, const struct kitem *it)
+{
+	struct flow	 f;
+	unsigned	 i;
+	int		 err = -it->err;
+
+	k->failed++;
+	for (i = 0; i < k->nfailures; i++)
+		if (k->failures[i].err == err) {
+			k->failures[i].count++;
+			return;
+		}
+	if (k->nfailures == NODE_FAILURES_MAX)
+		return;
+	k->failures[i].err = err;
+	k->failures[i].count = 1;
+	if (flow_unpack(j->bytes + it->off, it->len, &f) == 0)
+		flow_str(&f, k->failures[i].example);
+	k->nfailures++;
+}
+
+/* Has an expectation come to nothing because its master is not there, or has no helper there? */
+static bool
+lost_expectation(struct takeover *t, const struct kjob *j, const struct kitem *it)
+{
+	struct flow	 f;
+
+	if ((it->err != -ENOENT && it->err != -EOPNOTSUPP) ||
+	    flow_unpack(j->bytes + it->off, it->len, &f) < 0 || !f.expect)
+		return false;
+	if (it->err == -ENOENT)
+		t->result.lost_master++;
+	else
+		t->result.lost_helper++;
+	return true;
+}
+
+static void
+refused(struct node *n, const struct kjob *j, const struct kitem *it)
+{
+	struct takeover	*t = n->takeover;
+	const uint8_t	*body = j->bytes + it->off;
+	unsigned	 peer = j->tag & ((1u << TAG_PEER_BITS) - 1);
+
+	if (j->tag == TAG_MEND) {
+		t->spoilt = t->unsure = true;
+		return;
+	}
+	if (lost_expectation(t, j, it))
+		return;
+	if (counts(t, j))
+		note_failure(&t->result, j, it);
+	t->refused[peer]++;
+	ownership_claim_except(n, peer, body, flow_key_len(body, it->len));
+	/* an older life may have been removed to make room for it */
+	t->unsure |= local_find(n->local, body, flow_key_len(body, it->len)) != FTAB_NIL;
+}
+
+/* Add to a job that puts right what was written. */
+static void
+mend(struct node *n, struct kjob **j, enum kop op, const uint8_t *body, size_t len,
+    uint32_t timeout_s)
+{
+	if (*j == NULL && (*j = kjob_new(op, KOWNER_TAKEOVER)) != NULL)
+		(*j)->tag = TAG_MEND;
+	if (*j == NULL || kjob_add(*j, body, len, timeout_s) < 0)
+		n->takeover->spoilt = n->takeover->unsure = true;
+}
+
+/*
+ * The kernel has the flow as it was written.  When it was, an event may have
+ * been on its way to us: what the event said goes into the kernel again, and
+ * what had ended out of it.
+ */
+static void
+mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len)
+{
+	size_t		 klen = flow_key_len(body, len), olen;
+	uint32_t	 h = local_find(n->local, body, klen);
+	const uint8_t	*own;
+
+	if (h == FTAB_NIL) {
+		mend(n, &n->takeover->undo, KOP_DELETE, body, klen, 0);
+		return;
+	}
+	own = ftab_body(feed_table(n->feed), h, &olen);
+	if (olen != len || memcmp(own, body, len) != 0)
+		mend(n, &n->takeover->redo, KOP_CREATE, own, olen,
+		    takeover_timeout(n, f, ftab_meta(feed_table(n->feed), h)->timeout_s));
+}
+
+/* The kernel has written the flow: it is ours, unless our own table keeps it out. */
+static void
+written(struct node *n, const struct kjob *j, const struct kitem *it)
+{
+	struct takeover	*t = n->takeover;
+	const uint8_t	*body = j->bytes + it->off;
+	size_t		 klen = flow_key_len(body, it->len);
+	struct flow	 f;
+	bool		 added;
+
+	if (flow_unpack(body, it->len, &f) < 0)
+		return;
+	/* the end of an expectation may be that of one that had to make room for it: the kernel is asked */
+	if (!f.expect && local_newer(n->local, body, klen)) {
+		mend_newer(n, &f, body, it->len);
+		return;
+	}
+	added = local_adopt(n->local, body, it->len, it->timeout_s, it->there, t->adopt_us,
+	    n->now_us) > 0;
+	t->wrote++;
+	if (counts(t, j))
+		t->result.adopted += added;
+	if (j->tag != TAG_MEND && local_find(n->local, body, klen) == FTAB_NIL && !f.expect)
+		ownership_claim_except(n, j->tag & ((1u << TAG_PEER_BITS) - 1), body, klen);
+}
+
+static void
+created(struct node *n, struct kjob *j)
+{
+	struct takeover	*t = n->takeover;
+	uint32_t	 i;
+
+	for (i = 0; i < j->n; i++) {
+		if (j->items[i].err < 0) {
+			refused(n, j, &j->items[i]);
+			continue;
+		}
+		t->unsure |= j->items[i].there;
+		if (counts(t, j)) {
+			t->result.created += !j->items[i].there;
+			t->result.updated += j->items[i].there;
+		}
+		written(n, j, &j->items[i]);
+	}
+	t->unsure |= (j->lost_master | j->lost_helper | j->lost_labels) != 0;
+	if (!counts(t, j))
+		return;
+	t->result.lost_master += j->lost_master;
+	t->result.lost_helper += j->lost_helper;
+	t->result.lost_labels += j->lost_labels;
+}
+
+void
+takeover_job_done(struct node *n, struct kjob *j)
+{
+	struct takeover	*t = n->takeover;
+	uint32_t	 i;
+
+	t->jobs--;
+	if (j->op == KOP_CREATE)
+		created(n, j);
+	else if (j->tag == TAG_MEND)
+		for (i = 0; i < j->n; i++)	/* a dump may have shown them meanwhile */
+			local_removed(n->local, j->bytes + j->items[i].off, j->items[i].len, true,
+			    t->adopt_us, n->now_us);
+	(void)submit_one(n, &t->redo);
+	(void)submit_one(n, &t->undo);
+	kjob_free(j);
+}

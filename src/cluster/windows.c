@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Making TCP windows liberal and strict.
+ */
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ownership.h"
+#include "takeover.h"
+#include "windows.h"
+
+/* Seconds after a takeover at which the kernel is looked at for relearned windows. */
+static const unsigned	looks_s[] = { 1, 3, 10, 30 };
+#define LOOKS		(sizeof(looks_s) / sizeof(looks_s[0]))
+#define LOOK_ENTRIES	16384u		/* of our own table in one call */
+#define BESIDE_US	2000000u	/* between sweeps while another node is active */
+
+struct windows {
+	struct kjob	*loosen, *strict;	/* being filled */
+	unsigned	 jobs;		/* that loosen, under way */
+	bool		 sweeping;	/* over our own table */
+	uint32_t	 sweep_h;
+	uint64_t	 swept_us;	/* when the last sweep began */
+	uint64_t	 swept_version;
+	unsigned	 look;
+	uint64_t	 look_us;	/* next look, 0: none */
+	uint32_t	 liberal, counting;
+};
+
+struct windows *
+windows_new(void)
+{
+	return calloc(1, sizeof(struct windows));
+}
+
+void
+windows_free(struct windows *w)
+{
+	if (w == NULL)
+		return;
+	kjob_free(w->loosen);
+	kjob_free(w->strict);
+	free(w);
+}
+
+uint32_t
+windows_liberal(const struct node *n)
+{
+	return n->windows->liberal;
+}
+
+/* --- liberal ------------------------------------------------------------------------ */
+
+static bool
+submit_loosen(struct node *n)
+{
+	struct windows	*w = n->windows;
+
+	if (w->loosen == NULL || w->loosen->n == 0)
+		return true;
+	if (w->jobs >= CLUSTER_JOBS_MAX || n->ops->kernel.submit(n->ctx, w->loosen) < 0)
+		return false;
+	w->loosen = NULL;
+	w->jobs++;
+	return true;
+}
+
+bool
+windows_loosen(struct node *n, const uint8_t *key, size_t klen)
+{
+	struct windows	*w = n->windows;
+
+	if (!n->conf.liberal)
+		return true;
+	if (w->loosen != NULL && w->loosen->n == KJOB_ITEMS_MAX && !submit_loosen(n))
+		return false;
+	if (w->loosen == NULL && (w->loosen = kjob_new(KOP_LIBERAL, KOWNER_WINDOWS)) == NULL)
+		return false;
+	return kjob_add(w->loosen, key, klen, 0) == 0;
+}
+
+void
+windows_loosen_all(struct node *n)
+{
+	struct windows	*w = n->windows;
+
+	if (!n->conf.liberal)
+		return;
+	w->sweeping = true;
+	w->sweep_h = FTAB_NIL;
+	w->swept_us = n->now_us;
+	w->swept_version = feed_version(n->feed);
+}
+
+/* Our own entries that are not liberal yet; true if there is more to do at once. */
+static bool
+sweep(struct node *n)
+{
+	struct windows	*w = n->windows;
+	uint32_t	 h = w->sweep_h, looked = 0;
+	const uint8_t	*body;
+	size_t		 len;
+
+	while (looked++ < LOOK_ENTRIES && (h = feed_next(n->feed, h)) != FTAB_NIL) {
+		body = ftab_body(feed_table(n->feed), h, &len);
+		if (body[1] == IPPROTO_TCP && !flow_key_expects(body) && !local_liberal(n->local, h) &&
+		    !windows_loosen(n, body, flow_key_len(body, len)))
+			return false;		/* this one again, later */
+		w->sweep_h = h;
+	}
+	w->sweeping = h != FTAB_NIL;
+	return w->sweeping;
+}
+
+/* --- strict --------------------------------------------------------------------------- */
+
+void
+windows_look(struct node *n)
+{
+	if (!n->conf.liberal)
+		return;
+	n->windows->look = 0;
+	n->windows->look_us = n->now_us + looks_s[0] * 1000000u;
+}
+
+/* Have all windows been carried by this kernel alone for a while? */
+static bool
+may_tighten(const struct node *n)
+{
+	return n->conf.liberal && ownership_actives(n) == 1 && ownership_active(n) &&
+	    takeover_complete(n) && !n->windows->sweeping;
+}
+
+void
+windows_dump_begin(struct node *n)
+{
+	n->windows->counting = 0;
+}
+
+void
+windows_dump_entry(struct node *n, const struct flow *f)
+{
+	struct windows	*w = n->windows;
+	uint8_t		 key[FLOW_KEY_MAX];
+	size_t		 klen;
+	uint32_t	 h;
+
+	if (f->proto != IPPROTO_TCP || f->expect ||
+	    !((f->tcp_flags[0] | f->tcp_flags[1]) & FLOW_TF_BE_LIBERAL))
+		return;
+	klen = flow_pack_key(f, key);
+	h = local_find(n->local, key, klen);
+	/* others may want it so: flow offload does */
+	if (h == FTAB_NIL || !local_liberal(n->local, h))
+		return;
+	w->counting++;
+	if (!(f->tcp_flags[0] & f->tcp_flags[1] & FLOW_TF_MAXACK_SET) || !may_tighten(n))
+		return;
+	if (w->strict == NULL && (w->strict = kjob_new(KOP_STRICT, KOWNER_WINDOWS)) == NULL)
+		return;
+	if (kjob_add(w->strict, key, klen, 0) < 0)
+		return;
+	w->counting--;
+	if (w->strict->n < KJOB_ITEMS_MAX)
+		return;
+	if (n->ops->kernel.submit(n->ctx, w->strict) == 0) {
+		w->strict = NULL;
+		return;
+	}
+	/* the kernel is busy: the next look finds them again */
+	w->counting += w->strict->n;
+	kjob_free(w->strict);
+	w->strict = NULL;
+}
+
+void
+windows_dump_end(struct node *n)
+{
+	struct windows	*w = n->windows;
+
+	if (w->strict != NULL && w->strict->n > 0 &&
+	    n->ops->kernel.submit(n->ctx, w->strict) < 0) {
+		w->counting += w->strict->n;
+		kjob_free(w->strict);
+	}
+	w->strict = NULL;
+	w->liberal = w->counting;
+	w->counting = 0;
+}
+
+/* --- time -------------------------------------------------------------------------------- */
+
+void
+windows_job_done(struct node *n, struct kjob *j)
+{
+	uint32_t	 i;
+
+	if (j->op == KOP_LIBERAL)
+		n->windows->jobs--;
+	for (i = 0; i < j->n; i++)
+		if (j->items[i].err == 0)
+			local_set_liberal(n->local, j->bytes + j->items[i].off, j->items[i].len,
+			    j->op == KOP_LIBERAL);
+	kjob_free(j);
+}
+
+bool
+windows_run(struct node *n)
+{
+	struct windows	*w = n->windows;
+	bool		 more = false;
+
+	if (w->look_us != 0 && n->now_us >= w->look_us) {
+		local_resync(n->local);
+		w->look_us = 0;
+		if (++w->look < LOOKS)
+			w->look_us = n->now_us + (looks_s[w->look] - looks_s[w->look - 1]) * 1000000u;
+	}
+	/* what the other node carries has stale windows here, and new flows may move */
+	if (!w->sweeping && ownership_active(n) && ownership_actives(n) > 1 &&
+	    n->now_us - w->swept_us >= BESIDE_US && feed_version(n->feed) != w->swept_version) {
+		windows_loosen_all(n);
+		windows_look(n);
+	}
+	if (w->sweeping)
+		more = sweep(n);
+	(void)submit_loosen(n);
+	return more;
+}
+
+uint64_t
+windows_due(const struct node *n)
+{
+	return n->windows->look_us != 0 ? n->windows->look_us : UINT64_MAX;
+}
