@@ -18,7 +18,7 @@ from lab import LabError, install_signals
 
 ANY = ("active", "standby", "fw1", "fw2")
 ACTIVE = ("active",)
-ROUND_S = 300           # a new pair after that, in the other mode
+ROUND_S = 120           # a new pair after that, in the other mode
 
 # Event, its share, whom it may happen to, for how many seconds.
 CHOICES = (
