@@ -18,7 +18,7 @@ from lab import LabError, install_signals
 
 ANY = ("active", "standby", "fw1", "fw2")
 ACTIVE = ("active",)
-ROUND_S = 300           # a new pair after that, in the other mode
+ROUND_S = 120           # a new pair after that, in the other mode
 
 # Event, its share, whom it may happen to, for how many seconds.
 CHOICES = (
@@ -72,10 +72,14 @@ class Chaos:
         self.began = time.monotonic()
         end = self.began + seconds
         turn = 0
-        while time.monotonic() < end:
+        while time.monotonic() < end and self.modes:
             mode = self.modes[turn % len(self.modes)]
             turn += 1
-            self.round(mode, min(end, time.monotonic() + ROUND_S))
+            try:
+                self.round(mode, min(end, time.monotonic() + ROUND_S))
+            except LabError as error:
+                self.fail(f"mode {mode}, not tried again: {error}")
+                self.modes.remove(mode)
             if self.failures and self.stop:
                 break
         return self.failures

@@ -156,7 +156,7 @@ class Frozen(Event):
 
 
 class FrozenMachine(Frozen):
-    """as a virtual machine that is paused: nothing is forwarded either."""
+    """keepalived, ctsyncd and forwarding stopped, as of a virtual machine that is paused."""
 
     machine = True
 
@@ -285,9 +285,12 @@ class DeathAfterRestart(Death):
 
 
 class SwitchScriptsLate(Switch):
-    """keepalived stopped, notify scripts wait for 15 s."""
+    """keepalived stopped, notify scripts late."""
 
     late = 15
+
+    def text(self):
+        return f"{super().text()}, by {self.late:g} s"
 
     def begin(self):
         for fw in (self.lab.fw1, self.lab.fw2):

@@ -386,7 +386,7 @@ class Lab:
         self.conntrack_max = conntrack_max
         Lab._count += 1
         self.prefix = f"ct{os.getpid()}x{Lab._count}"
-        self.run_dir = Path(tempfile.mkdtemp(prefix="ctlab-"))
+        self.run_dir = Path(tempfile.mkdtemp(prefix=f"ctlab-{self.prefix[2:]}-"))
         self.run_dir.chmod(0o755)       # daemons that drop their privileges look into it
         self.key_file = self.run_dir / "key"
         self._write_key(self.key_file)

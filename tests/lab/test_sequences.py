@@ -7,7 +7,7 @@ import pytest
 
 from keepalived import CONF
 from lab import wait_for
-from test_keepalived import metrics, raised, tells
+from test_keepalived import alert, tells
 from tools import configure, ctgen, kernel_table, takeover, wait_holds, wait_proof
 
 FLOWS = 2000
@@ -171,20 +171,19 @@ def test_nobody_is_active(lab):
         fw.start_ctsyncd(boot_wait_s=0)
     for fw in (lab.fw1, lab.fw2):
         tells(fw, "NO NODE IS ACTIVE")
-    before = metrics(lab.fw2)
+        assert alert(fw, "no_active")
     takeover(lab.fw1)
     for fw in (lab.fw1, lab.fw2):
         wait_for(lambda f=fw: "NO NODE IS ACTIVE" not in f.ctsync("status").stdout, 20, "it to be over")
-    assert raised(metrics(lab.fw2), before, "active")
+        assert not alert(fw, "no_active")
 
 
 def test_both_are_active(pair):
-    fw1, fw2 = pair
-    before = metrics(fw1)
-    takeover(fw2)
+    assert not alert(pair[0], "two_active")
+    takeover(pair[1])
     for fw in pair:
         tells(fw, "TWO NODES AT ONCE")
-    assert raised(before, metrics(fw1), "active")
+        assert alert(fw, "two_active")
 
 
 def test_peer_with_another_key(lab):
@@ -196,7 +195,7 @@ def test_peer_with_another_key(lab):
     for fw in (lab.fw1, lab.fw2):
         tells(fw, "REFUSED")
         assert not fw.ready()
-        assert [v for k, v in metrics(fw).items() if "refused" in k and v != "0"]
+        assert alert(fw, "refused")
 
 
 def test_events_switched_off(both):
