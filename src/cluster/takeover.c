@@ -149,8 +149,8 @@ begin_adoption(struct node *n)
 {
 	struct takeover	*t = n->takeover;
 
-	if (t->adopting && t->jobs > 0)
-		return;			/* results of earlier jobs are still to come */
+	if (t->adopting && (t->jobs > 0 || t->job != NULL || t->drop != NULL))
+		return;			/* earlier jobs are not done */
 	if (t->adopting)
 		end_adoption(n);
 	t->adopting = true;
