@@ -168,6 +168,11 @@ void		 local_got(struct local *l, struct kjob *j, uint64_t now_us);
  */
 int		 local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s,
 		    bool there, uint64_t since_us, uint64_t now_us) __attribute__((warn_unused_result));
+/*
+ * The kernel's entry under that key has gone, or is another one, by our own
+ * doing; the table goes on holding the flow.
+ */
+void		 local_forget_id(struct local *l, const uint8_t *key, size_t klen);
 /* Handle of the flow with that key in the feed's table, FTAB_NIL if there is none. */
 uint32_t	 local_find(const struct local *l, const uint8_t *key, size_t klen);
 /* What the table holds under h, with its timeout and id.  False if it cannot be read. */

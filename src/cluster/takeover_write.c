@@ -215,6 +215,8 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 		return;
 	/* the end of an expectation may be that of one that had to make room for it: the kernel is asked */
 	if (!f.expect && local_newer(n->local, body, klen)) {
+		if (!it->there)
+			local_forget_id(n->local, body, klen);
 		mend_newer(n, &f, body, it->len);
 		return;
 	}
@@ -263,6 +265,8 @@ dropped(struct node *n, const struct kjob *j)
 
 	for (i = 0; i < j->n; i++) {
 		it = &j->items[i];
+		if (it->err == 0)
+			local_forget_id(n->local, j->bytes + it->off, it->len);
 		if (cluster_find(n, peer, j->bytes + it->off, it->len) == FTAB_NIL)
 			local_removed(n->local, j->bytes + it->off, it->len, false,
 			    n->takeover->adopt_us, n->now_us);

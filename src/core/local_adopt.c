@@ -73,6 +73,15 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 	return added;
 }
 
+void
+local_forget_id(struct local *l, const uint8_t *key, size_t klen)
+{
+	uint32_t	 h = local_find(l, key, klen);
+
+	if (h != FTAB_NIL)
+		*feed_id(l->feed, h) = 0;
+}
+
 bool
 local_newer(const struct local *l, const uint8_t *key, size_t klen)
 {
