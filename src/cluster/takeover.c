@@ -340,6 +340,20 @@ end_walk(struct node *n)
 
 /* --- following --------------------------------------------------------------------------- */
 
+/* What waits of that peer does so no longer. */
+static void
+empty_queue(struct node *n, unsigned peer)
+{
+	struct queue	*q = &n->takeover->queue[peer];
+	struct ftab	*tab = recv_table(n->recv[peer]);
+	unsigned	 i;
+
+	for (i = 0; i < q->n; i++)
+		if (ftab_used(tab, q->h[i]))
+			ftab_meta(tab, q->h[i])->flags &= (uint8_t)~REMOTE_QUEUED;
+	q->n = 0;
+}
+
 void
 takeover_follow(struct node *n, unsigned peer, uint32_t h)
 {
@@ -354,7 +368,7 @@ takeover_follow(struct node *n, unsigned peer, uint32_t h)
 		cap = q->cap == 0 ? 64 : q->cap * 2;
 		more = cap > QUEUE_MAX ? NULL : realloc(q->h, cap * sizeof(*q->h));
 		if (more == NULL) {
-			q->n = 0;
+			empty_queue(n, peer);
 			takeover_pass(n, peer);
 			return;
 		}
@@ -490,17 +504,13 @@ void
 takeover_stop(struct node *n)
 {
 	struct takeover	*t = n->takeover;
-	unsigned	 i, k;
+	unsigned	 i;
 
 	abandon_walk(n);
 	t->todo = 0;
 	t->from_standby = false;
 	for (i = 0; i < n->npeers; i++) {
-		for (k = 0; k < t->queue[i].n; k++)
-			if (ftab_used(recv_table(n->recv[i]), t->queue[i].h[k]))
-				ftab_meta(recv_table(n->recv[i]), t->queue[i].h[k])->flags &=
-				    (uint8_t)~REMOTE_QUEUED;
-		t->queue[i].n = 0;
+		empty_queue(n, i);
 		t->refused[i] = t->retry_us[i] = t->backoff_us[i] = 0;
 	}
 	t->queued = false;
