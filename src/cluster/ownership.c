@@ -279,6 +279,13 @@ ownership_new_epoch(struct node *n, unsigned peer, bool rebooted)
 }
 
 void
+ownership_leaving(struct node *n, unsigned peer)
+{
+	if (ownership_active(n))
+		takeover_pass(n, peer);
+}
+
+void
 ownership_lost(struct node *n, unsigned peer)
 {
 	struct owner_peer	*p = &n->ownership->peers[peer];

@@ -161,7 +161,7 @@ begin_adoption(struct node *n)
 /* --- walks ------------------------------------------------------------------------------ */
 
 static void
-begin_walk(struct node *n, uint32_t peers)
+begin_walk(struct node *n, uint32_t peers, uint32_t fully)
 {
 	struct takeover	*t = n->takeover;
 	unsigned	 i;
@@ -169,7 +169,9 @@ begin_walk(struct node *n, uint32_t peers)
 	begin_adoption(n);
 	t->walking = true;
 	t->peers = peers;
+	t->fully = fully;
 	t->todo &= ~peers;
+	t->todo_fully &= ~peers;
 	t->pass = t->peer = 0;
 	t->h = FTAB_NIL;
 	t->related = t->expects = t->spoilt = false;
@@ -219,7 +221,7 @@ look_at(struct node *n, unsigned peer, uint32_t h)
 
 	if (m->touched == t->number)
 		return true;
-	v = takeover_entry(n, peer, h, t->pass, true, &f);
+	v = takeover_entry(n, peer, h, t->pass, t->fully & 1u << peer, &f);
 	if (v == ENTRY_NONE || v == ENTRY_LATER)
 		return true;
 	if (v >= ENTRY_LOOSEN && !takeover_put(n, peer, h, v, &f))
@@ -369,7 +371,7 @@ takeover_follow(struct node *n, unsigned peer, uint32_t h)
 		more = cap > QUEUE_MAX ? NULL : realloc(q->h, cap * sizeof(*q->h));
 		if (more == NULL) {
 			empty_queue(n, peer);
-			takeover_pass(n, peer);
+			n->takeover->todo |= 1u << peer;
 			return;
 		}
 		q->h = more;
@@ -418,7 +420,7 @@ follow_peer(struct node *n, unsigned peer)
 			continue;
 		v = takeover_entry(n, peer, q->h[i], PASSES, false, &f);
 		if (v == ENTRY_LATER)
-			takeover_pass(n, peer);		/* its master is not there: in the right order */
+			t->todo |= 1u << peer;	/* its master is not there: in the right order */
 		if (v >= ENTRY_LOOSEN && !takeover_put(n, peer, q->h[i], v, &f))
 			break;
 		m->flags &= (uint8_t)~REMOTE_QUEUED;
@@ -454,6 +456,7 @@ void
 takeover_pass(struct node *n, unsigned peer)
 {
 	n->takeover->todo |= 1u << peer;
+	n->takeover->todo_fully |= 1u << peer;
 }
 
 /* What a walk has not handed over is given up; what the kernel was given comes back. */
@@ -495,7 +498,7 @@ takeover_start(struct node *n, enum node_take what)
 	k->started_us = n->now_us;
 	describe(n);
 	t->command = true;
-	begin_walk(n, all_peers(n));
+	begin_walk(n, all_peers(n), all_peers(n));
 	log_msg(LOG_NOTICE, "%s begins%s: %s", what == NODE_TAKEOVER ? "takeover" : "commit",
 	    joins ? " anew" : "", k->basis);
 }
@@ -507,7 +510,7 @@ takeover_stop(struct node *n)
 	unsigned	 i;
 
 	abandon_walk(n);
-	t->todo = 0;
+	t->todo = t->todo_fully = 0;
 	t->from_standby = false;
 	for (i = 0; i < n->npeers; i++) {
 		empty_queue(n, i);
@@ -533,7 +536,7 @@ retry(struct node *n)
 	for (i = 0; i < n->npeers; i++)
 		if (t->retry_us[i] != 0 && n->now_us >= t->retry_us[i]) {
 			t->retry_us[i] = 0;
-			takeover_pass(n, i);
+			t->todo |= 1u << i;
 		}
 }
 
@@ -571,7 +574,7 @@ takeover_run(struct node *n)
 	resume(n);
 	retry(n);
 	if (!t->walking && t->todo != 0 && ownership_active(n) && local_complete(n->local))
-		begin_walk(n, t->todo);
+		begin_walk(n, t->todo, t->todo_fully);
 	if (t->walking && walk(n, &more))
 		end_walk(n);
 	if (t->walking)
