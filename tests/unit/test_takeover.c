@@ -5,6 +5,7 @@
  * The first of two nodes dies with what it has told, and the second one's kernel
  * notes what it was given.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -416,11 +417,475 @@ START_TEST(timeouts)
 }
 END_TEST
 
+/* --- what is here already ------------------------------------------------------------------------ */
+
+/* The kernel has it, and nobody has seen it be born.  NATed unless nat is 0. */
+static void
+find_flow(struct vnode *v, uint16_t port, uint16_t nat, uint32_t mark, uint32_t packets)
+{
+	struct vk_entry	*e;
+	struct flow	 f;
+
+	mk_flow(&f, IPPROTO_TCP, port);
+	f.mark = mark;
+	if (nat != 0) {
+		f.reply.l4dst = nat;
+		f.status |= FLOW_S_SRC_NAT | FLOW_S_SRC_NAT_DONE;
+	}
+	e = vk_put(v, &f);
+	e->f.packets = packets;
+	node_resync(v->node);
+}
+
+static uint32_t
+mark_of(const struct vnode *v, uint16_t port)
+{
+	const struct vk_entry	*e = vk_tcp(v, port);
+
+	ck_assert_msg(e != NULL, "port %u is not there", port);
+	return e->f.mark;
+}
+
+static uint16_t
+nat_of(const struct vnode *v, uint16_t port)
+{
+	const struct vk_entry	*e = vk_tcp(v, port);
+
+	ck_assert_msg(e != NULL, "port %u is not there", port);
+	return e->f.reply.l4dst;
+}
+
+/* The first of two nodes has ports 10 to 19 and was active, the second one takes over. */
+static const struct node_taken *
+second(void)
+{
+	vc_settle();
+	vn_release(&fw[0]);
+	return vn_command(&fw[1], NODE_TAKEOVER);
+}
+
+START_TEST(same_life_unused)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	vk_open(&fw[0], 10, 11);
+	k = second();
+	ck_assert_uint_eq(k->created, 2);
+	vc_run_s(60);
+	vk_mark(&fw[0], vk_tcp(&fw[0], 10), 3, false);
+	vc_settle();
+	/* told, and followed in place */
+	ck_assert_uint_eq(mark_of(&fw[1], 10), 3);
+	k = vn_command(&fw[1], NODE_TAKEOVER);
+	ck_assert_uint_eq(k->created, 0);
+	ck_assert_uint_eq(k->updated, 2);
+	ck_assert_uint_eq(fw[1].ops[KOP_DELETE], 0);
+	ck_assert_uint_gt(vk_tcp(&fw[1], 11)->expires_us, vc.now + 990000000);
+}
+END_TEST
+
+/* Carried by the other node since this one was released: its state counts. */
+START_TEST(same_life_stale)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	vk_open(&fw[0], 10, 11);
+	ck_assert_uint_eq(second()->created, 2);
+	vk_mark(&fw[1], vk_tcp(&fw[1], 10), 5, false);
+	vk_mark(&fw[1], vk_tcp(&fw[1], 11), 5, false);
+	vc_settle();
+	vc_run_ms(200);
+	vk_mark(&fw[0], vk_tcp(&fw[0], 11), 6, false);	/* packets came here since */
+	vc_settle();
+	vn_release(&fw[1]);
+	k = vn_command(&fw[0], NODE_TAKEOVER);
+	ck_assert_uint_eq(k->updated, 1);
+	ck_assert_uint_eq(k->ours, 1);
+	ck_assert_uint_eq(mark_of(&fw[0], 10), 5);
+	ck_assert_uint_eq(mark_of(&fw[0], 11), 6);
+	/* a second one in a row finds them in use, or says nothing new */
+	vk_mark(&fw[0], vk_tcp(&fw[0], 10), 8, false);
+	vc_run_ms(20);
+	(void)vn_command(&fw[0], NODE_TAKEOVER);
+	ck_assert_uint_eq(mark_of(&fw[0], 10), 8);
+}
+END_TEST
+
+START_TEST(same_life_in_use)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	vk_open(&fw[0], 10, 10);
+	(void)second();
+	vk_mark(&fw[1], vk_tcp(&fw[1], 10), 5, false);
+	vc_settle();
+	vn_takeover(&fw[0]);
+	vk_mark(&fw[0], vk_tcp(&fw[0], 10), 6, false);
+	vc_settle();
+	k = vn_command(&fw[1], NODE_TAKEOVER);
+	ck_assert_uint_eq(k->ours, 1);
+	ck_assert_uint_eq(mark_of(&fw[1], 10), 5);
+}
+END_TEST
+
+START_TEST(older_and_younger_lives)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	vc_settle();
+	vn_release(&fw[0]);
+	vk_open(&fw[0], 12, 12);
+	vc_settle();
+	vk_open(&fw[1], 12, 12);
+	vk_mark(&fw[1], vk_tcp(&fw[1], 12), 5, false);
+	vk_open(&fw[1], 13, 13);
+	vc_settle();
+	vk_open(&fw[0], 13, 13);
+	vk_mark(&fw[0], vk_tcp(&fw[0], 13), 6, false);
+	vc_settle();
+	k = vn_command(&fw[1], NODE_TAKEOVER);
+	ck_assert_uint_eq(mark_of(&fw[1], 12), 5);	/* ours is the younger one */
+	ck_assert_uint_eq(mark_of(&fw[1], 13), 6);	/* theirs is */
+	ck_assert_uint_eq(k->failed, 0);
+	ck_assert_uint_ge(fw[1].ops[KOP_DELETE], 1);
+}
+END_TEST
+
+/* Births are not known, and the translations differ. */
+START_TEST(other_lives)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	find_flow(&fw[0], 10, 110, 0, 1);
+	find_flow(&fw[0], 11, 111, 0, 1);
+	find_flow(&fw[1], 10, 210, 0, 1);
+	find_flow(&fw[1], 11, 211, 0, 1);
+	vc_settle();
+	vk_mark(&fw[1], vk_tcp(&fw[1], 11), 1, false);
+	k = second();
+	ck_assert_uint_eq(nat_of(&fw[1], 10), 110);	/* without use here */
+	ck_assert_uint_eq(nat_of(&fw[1], 11), 211);	/* in use */
+	ck_assert_uint_eq(k->created, 1);
+	ck_assert_uint_eq(k->ours, 1);
+	vc_settle();
+	ck_assert(vn_owns_tcp(&fw[1], 10, NULL));
+}
+END_TEST
+
+/* The kernel refuses the younger life after the older one has gone: the table knows. */
+START_TEST(replacement_refused)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	vk_open(&fw[1], 10, 10);
+	vc_settle();
+	vn_release(&fw[0]);
+	vk_open(&fw[0], 10, 10);
+	vc_settle();
+	fw[1].refuses[0] = fw[1].refuses[1] = 10;
+	k = vn_command(&fw[1], NODE_TAKEOVER);
+	ck_assert_uint_eq(k->failed, 1);
+	vc_run_ms(300);
+	ck_assert(!vk_has(&fw[1], 10, 10));
+	ck_assert(!vn_owns_tcp(&fw[1], 10, NULL));
+	/* that nobody told us to remove it is no end */
+	fw[1].refuses[0] = 0;
+	vc_wait(vk_has(&fw[1], 10, 10));
+}
+END_TEST
+
+/* --- several origins ------------------------------------------------------------------------------ */
+
+static void
+three(void)
+{
+	unsigned	 i;
+
+	vc_fini();
+	vc_init(3);
+	for (i = 0; i < 3; i++)
+		vn_start(&fw[i]);
+}
+
+START_TEST(the_youngest_counts)
+{
+	three();
+	vn_takeover(&fw[1]);			/* the highest term is not enough */
+	vn_release(&fw[1]);
+	vc_settle();
+	find_flow(&fw[1], 9, 0, 1, 1);
+	vk_open(&fw[1], 10, 10);
+	vc_settle();
+	vk_open(&fw[0], 10, 10);
+	vk_mark(&fw[0], vk_tcp(&fw[0], 10), 7, false);
+	vk_open(&fw[0], 11, 11);
+	vc_settle();
+	vk_open(&fw[1], 11, 11);
+	vk_mark(&fw[1], vk_tcp(&fw[1], 11), 8, false);
+	vc_settle();
+	vn_takeover(&fw[2]);
+	ck_assert_uint_eq(mark_of(&fw[2], 10), 7);
+	ck_assert_uint_eq(mark_of(&fw[2], 11), 8);
+	/* each key once, and again the same */
+	ck_assert_uint_eq(vn_command(&fw[2], NODE_TAKEOVER)->flows, 3);
+	ck_assert_uint_eq(mark_of(&fw[2], 10), 7);
+}
+END_TEST
+
+START_TEST(then_the_highest_term)
+{
+	three();
+	find_flow(&fw[0], 10, 110, 0, 1);
+	find_flow(&fw[1], 10, 210, 0, 1);
+	vn_takeover(&fw[_i]);
+	vn_release(&fw[_i]);
+	vc_settle();
+	/* the other one's entry was replaced by that takeover or not: it is there in any case */
+	ck_assert(vk_has(&fw[1 - _i], 10, 10));
+	vn_takeover(&fw[2]);
+	ck_assert_uint_eq(nat_of(&fw[2], 10), nat_of(&fw[_i], 10));
+}
+END_TEST
+
+START_TEST(then_the_lower_id)
+{
+	uint64_t	 id[2];
+	unsigned	 first;
+
+	three();
+	find_flow(&fw[0], 10, 110, 0, 1);
+	find_flow(&fw[1], 10, 210, 0, 1);
+	vc_settle();
+	ck_assert_int_eq(seal_node_id("test", "fw1", &id[0]), 0);
+	ck_assert_int_eq(seal_node_id("test", "fw2", &id[1]), 0);
+	first = id[0] < id[1] ? 0 : 1;
+	vn_takeover(&fw[2]);
+	ck_assert_uint_eq(nat_of(&fw[2], 10), first == 0 ? 110 : 210);
+}
+END_TEST
+
+/* The births of two of three are known: each beats another one, and one wins all the same. */
+START_TEST(a_circle_of_births)
+{
+	struct flow	 f;
+	unsigned	 i, writes;
+
+	vc_fini();
+	vc_init(4);
+	for (i = 0; i < 4; i++)
+		vn_start(&fw[i]);
+	vc_settle();
+	for (i = 0; i < 3; i++) {
+		if (i == (unsigned)_i) {
+			find_flow(&fw[i], 10, (uint16_t)(110 + 100 * i), i + 1, 1);
+			continue;
+		}
+		mk_flow(&f, IPPROTO_TCP, 10);
+		f.tcp_state = FLOW_TCP_SYN_SENT;
+		f.reply.l4dst = (uint16_t)(110 + 100 * i);
+		f.mark = i + 1;
+		vk_new(&fw[i], &f);
+		vc_run_s(2);
+	}
+	vc_settle();
+	vn_takeover(&fw[3]);
+	vc_settle();
+	ck_assert_uint_eq(mark_of(&fw[3], 10), nat_of(&fw[3], 10) / 100);
+	writes = fw[3].writes;
+	ck_assert_uint_ge(writes, 1);
+	ck_assert_uint_le(writes, 3);
+	vn_takeover(&fw[3]);
+	vc_run_s(30);
+	vn_takeover(&fw[3]);
+	ck_assert(vk_has(&fw[3], 10, 10));
+	ck_assert_uint_le(fw[3].writes, writes + 4);
+}
+END_TEST
+
+/* --- on the way ---------------------------------------------------------------------------------------- */
+
+/* What the kernel was given before the release is ours when its answer comes, and counts no more. */
+START_TEST(answers_after_the_release)
+{
+	const struct node_taken	*k;
+	struct flow		 f;
+
+	start_both();
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	vn_die(&fw[0]);
+	vc_run_ms(1500);
+	fw[1].stop_tell = true;
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	vc_run_ms(50);
+	vn_release(&fw[1]);
+	ck_assert_uint_eq(fw[1].taken, 1);		/* at once */
+	k = node_taken(fw[1].node);
+	ck_assert(k->aborted);
+	ck_assert(!k->running);
+	ck_assert_uint_eq(k->created, 0);
+	ck_assert_uint_eq(k->ended_us, vc.now);
+	fw[1].stop_tell = false;
+	vc_run_ms(100);
+	ck_assert_uint_eq(node_taken(fw[1].node)->created, 0);
+	ck_assert(vk_has(&fw[1], 10, 19));
+	ck_assert(vn_owns(&fw[1], &vk_tcp(&fw[1], 19)->f, &f));
+	ck_assert_int_eq(node_role(fw[1].node), NODE_STANDBY);
+	ck_assert_uint_eq(fw[1].taken, 1);
+	/* and the next takeover finds everything */
+	k = vn_command(&fw[1], NODE_TAKEOVER);
+	ck_assert(!k->aborted);
+	ck_assert_uint_eq(k->flows, 10);
+	ck_assert_uint_eq(k->created + k->updated + k->ours, 10);
+}
+END_TEST
+
+/* Takeover, release, takeover, while answers of the first one are still to come. */
+START_TEST(released_and_taken_again)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	vn_die(&fw[0]);
+	vc_run_ms(1500);
+	if (_i == 0)
+		fw[1].stop_work = true;
+	else
+		fw[1].stop_tell = true;
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	vc_run_ms(50);
+	vn_release(&fw[1]);
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	vc_run_ms(50);
+	fw[1].stop_work = fw[1].stop_tell = false;
+	vc_wait(fw[1].taken == 2);
+	k = node_taken(fw[1].node);
+	ck_assert(!k->aborted);
+	ck_assert_uint_eq(k->flows, 10);
+	ck_assert(vk_has(&fw[1], 10, 19));
+	ck_assert_uint_eq(k->failed, 0);
+	vc_run_ms(500);
+	ck_assert(!node_taking(fw[1].node));
+	ck_assert(vn_owns_tcp(&fw[1], 10, NULL));
+}
+END_TEST
+
+/* A second takeover joins the first one: both get its result. */
+START_TEST(joined)
+{
+	start_both();
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	vn_die(&fw[0]);
+	vc_run_ms(1500);
+	fw[1].stop_work = true;
+	node_takeover(fw[1].node, NODE_COMMIT, vc.now);
+	vc_run_ms(20);
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	vc_run_ms(20);
+	node_takeover(fw[1].node, NODE_COMMIT, vc.now);
+	vc_run_ms(20);
+	ck_assert_uint_eq(fw[1].taken, 0);
+	fw[1].stop_work = false;
+	vc_wait(fw[1].taken == 1);
+	ck_assert_int_eq(node_taken(fw[1].node)->what, NODE_TAKEOVER);
+	ck_assert_int_eq(node_role(fw[1].node), NODE_ACTIVE);
+	ck_assert(vk_has(&fw[1], 10, 19));
+	vc_run_ms(500);
+	ck_assert_uint_eq(fw[1].taken, 1);
+}
+END_TEST
+
+/* A commit on a standby fills the kernel and changes no role; nothing is followed. */
+START_TEST(commit_on_a_standby)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	k = vn_command(&fw[1], NODE_COMMIT);
+	ck_assert_uint_eq(k->created, 10);
+	ck_assert_int_eq(node_role(fw[1].node), NODE_STANDBY);
+	ck_assert_int_eq(node_role(fw[0].node), NODE_ACTIVE);
+	ck_assert(vk_has(&fw[1], 10, 19));
+	vk_open(&fw[0], 20, 20);
+	vc_settle();
+	ck_assert(!vk_has(&fw[1], 20, 20));
+	/* and a later takeover takes the rest */
+	ck_assert_uint_eq(second()->created, 1);
+}
+END_TEST
+
+/* Down in the middle of it; and the next daemon knows that it was not done. */
+START_TEST(shut_down_in_the_middle)
+{
+	start_both();
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	vn_release(&fw[0]);
+	fw[1].stop_work = true;
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	vc_run_ms(20);
+	ck_assert(fw[1].taking);
+	node_leave(fw[1].node, vc.now);
+	vn_kill(&fw[1]);
+	ck_assert(fw[1].taking);
+	ck_assert(!vk_has(&fw[1], 10, 10));
+	vn_start(&fw[1]);
+	vc_wait(!fw[1].taking);
+	ck_assert_int_eq(node_role(fw[1].node), NODE_ACTIVE);
+	ck_assert(vk_has(&fw[1], 10, 19));
+}
+END_TEST
+
+/* A lost peer may be forgotten while it is followed, but not during a command. */
+START_TEST(forgotten_meanwhile)
+{
+	start_both();
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	vn_takeover(&fw[1]);
+	vc_settle();
+	fw[1].stop_work = true;
+	ck_assert_int_eq(node_forget(fw[1].node, 0, vc.now), -EBUSY);
+	vn_die(&fw[0]);
+	vc_run_ms(1300);
+	ck_assert(node_taking(fw[1].node));
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	ck_assert_int_eq(node_forget(fw[1].node, 0, vc.now), -EAGAIN);
+	vn_release(&fw[1]);
+	fw[1].stop_work = false;
+	vc_run_ms(100);
+	vn_takeover(&fw[1]);
+	vn_takeover(&fw[1]);
+	/* followed, because it has lapsed in silence */
+	vk_destroy(&fw[1], vk_tcp(&fw[1], 10), false);
+	fw[1].stop_work = true;
+	vc_run_ms(500);
+	ck_assert_uint_gt(fw[1].njobs, 0);
+	ck_assert_int_eq(node_forget(fw[1].node, 0, vc.now), 0);
+	fw[1].stop_work = false;
+	vc_run_ms(500);
+	ck_assert(!node_taking(fw[1].node));
+	ck_assert(vk_has(&fw[1], 10, 19));
+}
+END_TEST
+
 int
 main(void)
 {
 	Suite	*s = suite_create("takeover");
-	TCase	*tc = tcase_create("takeover");
+	TCase	*tc = tcase_create("order"), *table = tcase_create("table");
+	TCase	*origins = tcase_create("origins"), *course = tcase_create("course");
 	SRunner	*sr;
 	int	 failed;
 
@@ -435,7 +900,29 @@ main(void)
 	tcase_add_test(tc, released_on_the_way);
 	tcase_add_test(tc, helpers_and_labels_are_lost);
 	tcase_add_test(tc, timeouts);
+	tcase_add_test(table, same_life_unused);
+	tcase_add_test(table, same_life_stale);
+	tcase_add_test(table, same_life_in_use);
+	tcase_add_test(table, older_and_younger_lives);
+	tcase_add_test(table, other_lives);
+	tcase_add_test(table, replacement_refused);
+	tcase_add_test(origins, the_youngest_counts);
+	tcase_add_loop_test(origins, then_the_highest_term, 0, 2);
+	tcase_add_test(origins, then_the_lower_id);
+	tcase_add_loop_test(origins, a_circle_of_births, 0, 3);
+	tcase_add_test(course, answers_after_the_release);
+	tcase_add_loop_test(course, released_and_taken_again, 0, 2);
+	tcase_add_test(course, joined);
+	tcase_add_test(course, commit_on_a_standby);
+	tcase_add_test(course, shut_down_in_the_middle);
+	tcase_add_test(course, forgotten_meanwhile);
+	tcase_add_checked_fixture(table, setup, vc_fini);
+	tcase_add_checked_fixture(origins, setup, vc_fini);
+	tcase_add_checked_fixture(course, setup, vc_fini);
 	suite_add_tcase(s, tc);
+	suite_add_tcase(s, table);
+	suite_add_tcase(s, origins);
+	suite_add_tcase(s, course);
 	sr = srunner_create(s);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);
