@@ -15,26 +15,30 @@
 #define BIRTHS_US	10000000u	/* see ownership_births() */
 #define BESIDE_US	30000000u	/* between audits while two nodes are active */
 #define SANE_S		1600000000u	/* a wall clock that shows less was never set */
-#define ABSURD_S	0xf0000000u	/* and one that shows more is wrong */
+/* And one that shows more is wrong; births that differ by more than 2^31 cannot be compared. */
+#define ABSURD_S	0xd0000000u
 #define UNMARK_ENTRIES	4096u		/* looked at in one call */
 
 struct ownership *
 ownership_new(struct node *n)
 {
 	struct ownership	*o = calloc(1, sizeof(*o));
+	uint32_t		 wall_s = n->ops->wall_s(n->ctx);
 
 	if (o == NULL)
 		return NULL;
+	if (wall_s >= ABSURD_S)
+		wall_s = 0;		/* until a peer tells the time */
 	o->role = n->conf.role;
 	o->term = n->conf.term;
 	o->asked = n->conf.asked;
 	o->resume = n->conf.role == NODE_ACTIVE;
 	o->standby_us = o->active_us = n->now_us;
 	o->log = (struct log_limit)LOG_LIMIT_INIT;
-	o->clock_s = n->ops->wall_s(n->ctx) - (uint32_t)(n->now_us / 1000000);
+	o->clock_s = wall_s - (uint32_t)(n->now_us / 1000000);
 	local_set_clock(n->local, o->clock_s);
 	local_observe(n->local, &ownership_observer, n);
-	o->clocked = n->ops->wall_s(n->ctx) > SANE_S;
+	o->clocked = wall_s > SANE_S;
 	return o;
 }
 
@@ -277,6 +281,13 @@ ownership_new_epoch(struct node *n, unsigned peer, bool rebooted)
 	p->claim.held = p->next_claim.held = p->heard.held = p->heard.waiting = false;
 	if (rebooted)
 		p->active = p->taking = false;
+}
+
+void
+ownership_leaving(struct node *n, unsigned peer)
+{
+	if (ownership_active(n))
+		takeover_pass(n, peer);
 }
 
 void

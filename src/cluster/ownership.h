@@ -41,6 +41,8 @@ unsigned	 ownership_actives(const struct node *n);
 uint64_t	 ownership_peer_ended(const struct node *n, unsigned peer);
 void		 ownership_probe(struct node *n, unsigned peer, const struct wire_probe *probe);
 void		 ownership_new_epoch(struct node *n, unsigned peer, bool rebooted);
+/* It says that it shuts down; and: it is silent. */
+void		 ownership_leaving(struct node *n, unsigned peer);
 void		 ownership_lost(struct node *n, unsigned peer);
 /* It is heard again, in the same epoch. */
 void		 ownership_back(struct node *n, unsigned peer);

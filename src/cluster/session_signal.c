@@ -197,8 +197,10 @@ handle_probe(struct node *n, struct session *s, unsigned link, const struct sign
 		s->deaf_us = 0;
 	else if (s->deaf_us == 0)
 		s->deaf_us = n->now_us;
-	if ((probe->flags & WIRE_PROBE_LEAVING) && !s->leaving)
+	if ((probe->flags & WIRE_PROBE_LEAVING) && !s->leaving) {
 		log_msg(LOG_NOTICE, "%s shuts down", s->name);
+		ownership_leaving(n, s->peer);
+	}
 	s->leaving = probe->flags & WIRE_PROBE_LEAVING;
 	if (!newest)
 		return;		/* the network may reorder: it said something else since */

@@ -161,7 +161,7 @@ begin_adoption(struct node *n)
 /* --- walks ------------------------------------------------------------------------------ */
 
 static void
-begin_walk(struct node *n, uint32_t peers)
+begin_walk(struct node *n, uint32_t peers, uint32_t fully)
 {
 	struct takeover	*t = n->takeover;
 	unsigned	 i;
@@ -169,7 +169,9 @@ begin_walk(struct node *n, uint32_t peers)
 	begin_adoption(n);
 	t->walking = true;
 	t->peers = peers;
+	t->fully = fully;
 	t->todo &= ~peers;
+	t->todo_fully &= ~peers;
 	t->pass = t->peer = 0;
 	t->h = FTAB_NIL;
 	t->related = t->expects = t->spoilt = false;
@@ -219,7 +221,7 @@ look_at(struct node *n, unsigned peer, uint32_t h)
 
 	if (m->touched == t->number)
 		return true;
-	v = takeover_entry(n, peer, h, t->pass, true, &f);
+	v = takeover_entry(n, peer, h, t->pass, t->fully & 1u << peer, &f);
 	if (v == ENTRY_NONE || v == ENTRY_LATER)
 		return true;
 	if (v >= ENTRY_LOOSEN && !takeover_put(n, peer, h, v, &f))
@@ -347,6 +349,20 @@ end_walk(struct node *n)
 
 /* --- following --------------------------------------------------------------------------- */
 
+/* What waits of that peer does so no longer. */
+static void
+empty_queue(struct node *n, unsigned peer)
+{
+	struct queue	*q = &n->takeover->queue[peer];
+	struct ftab	*tab = recv_table(n->recv[peer]);
+	unsigned	 i;
+
+	for (i = 0; i < q->n; i++)
+		if (ftab_used(tab, q->h[i]))
+			ftab_meta(tab, q->h[i])->flags &= (uint8_t)~REMOTE_QUEUED;
+	q->n = 0;
+}
+
 void
 takeover_follow(struct node *n, unsigned peer, uint32_t h)
 {
@@ -361,8 +377,8 @@ takeover_follow(struct node *n, unsigned peer, uint32_t h)
 		cap = q->cap == 0 ? 64 : q->cap * 2;
 		more = cap > QUEUE_MAX ? NULL : realloc(q->h, cap * sizeof(*q->h));
 		if (more == NULL) {
-			q->n = 0;
-			takeover_pass(n, peer);
+			empty_queue(n, peer);
+			n->takeover->todo |= 1u << peer;
 			return;
 		}
 		q->h = more;
@@ -406,7 +422,7 @@ follow_peer(struct node *n, unsigned peer)
 			continue;
 		v = takeover_entry(n, peer, q->h[i], PASSES, false, &f);
 		if (v == ENTRY_LATER)
-			takeover_pass(n, peer);		/* its master is not there: in the right order */
+			t->todo |= 1u << peer;	/* its master is not there: in the right order */
 		if (v >= ENTRY_LOOSEN && !takeover_put(n, peer, q->h[i], v, &f))
 			break;
 		m->flags &= (uint8_t)~REMOTE_QUEUED;
@@ -442,6 +458,7 @@ void
 takeover_pass(struct node *n, unsigned peer)
 {
 	n->takeover->todo |= 1u << peer;
+	n->takeover->todo_fully |= 1u << peer;
 }
 
 /* What a walk has not handed over is given up; what the kernel was given comes back. */
@@ -483,7 +500,7 @@ takeover_start(struct node *n, enum node_take what)
 	k->started_us = n->now_us;
 	describe(n);
 	t->command = true;
-	begin_walk(n, all_peers(n));
+	begin_walk(n, all_peers(n), all_peers(n));
 	log_msg(LOG_NOTICE, "%s begins%s: %s", what == NODE_TAKEOVER ? "takeover" : "commit",
 	    joins ? " anew" : "", k->basis);
 }
@@ -492,17 +509,13 @@ void
 takeover_stop(struct node *n)
 {
 	struct takeover	*t = n->takeover;
-	unsigned	 i, k;
+	unsigned	 i;
 
 	abandon_walk(n);
-	t->todo = 0;
+	t->todo = t->todo_fully = 0;
 	t->from_standby = false;
 	for (i = 0; i < n->npeers; i++) {
-		for (k = 0; k < t->queue[i].n; k++)
-			if (ftab_used(recv_table(n->recv[i]), t->queue[i].h[k]))
-				ftab_meta(recv_table(n->recv[i]), t->queue[i].h[k])->flags &=
-				    (uint8_t)~REMOTE_QUEUED;
-		t->queue[i].n = 0;
+		empty_queue(n, i);
 		t->refused[i] = t->retry_us[i] = t->backoff_us[i] = 0;
 	}
 	t->queued = false;
@@ -525,7 +538,7 @@ retry(struct node *n)
 	for (i = 0; i < n->npeers; i++)
 		if (t->retry_us[i] != 0 && n->now_us >= t->retry_us[i]) {
 			t->retry_us[i] = 0;
-			takeover_pass(n, i);
+			t->todo |= 1u << i;
 		}
 }
 
@@ -563,7 +576,7 @@ takeover_run(struct node *n)
 	resume(n);
 	retry(n);
 	if (!t->walking && t->todo != 0 && ownership_active(n) && local_complete(n->local))
-		begin_walk(n, t->todo);
+		begin_walk(n, t->todo, t->todo_fully);
 	if (t->walking && walk(n, &more))
 		end_walk(n);
 	if (t->walking)

@@ -40,12 +40,13 @@ struct queue {
 struct takeover {
 	/* what is due */
 	uint32_t	 todo;		/* set of peers to be walked over */
+	uint32_t	 todo_fully;	/* of these: windows and timeouts are renewed as well */
 	struct queue	 queue[NODE_PEERS_MAX];
 	bool		 queued;	/* some queue is not empty */
 
 	/* the walk at hand */
 	bool		 walking;
-	uint32_t	 peers;		/* set */
+	uint32_t	 peers, fully;	/* sets, as above */
 	unsigned	 pass, peer;
 	uint32_t	 h;
 	uint32_t	 number;	/* of the last walk; entries that it has taken carry it */

@@ -179,13 +179,26 @@ mend(struct node *n, struct kjob **j, enum kop op, const uint8_t *body, size_t l
 		n->takeover->spoilt = n->takeover->unsure = true;
 }
 
+/* What had ended may have been an older life than the peer's: if it still counts it is taken anew. */
+static void
+follow_again(struct node *n, uint32_t tag, const uint8_t *key, size_t klen)
+{
+	unsigned	 peer = tag & ((1u << TAG_PEER_BITS) - 1);
+	uint32_t	 h;
+
+	if (tag == TAG_MEND || (h = cluster_find(n, peer, key, klen)) == FTAB_NIL ||
+	    ownership_ended(n, peer, h))
+		return;
+	takeover_follow(n, peer, h);
+}
+
 /*
  * The kernel has the flow as it was written.  When it was, an event may have
  * been on its way to us: what the event said goes into the kernel again, and
  * what had ended out of it.
  */
 static void
-mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len)
+mend_newer(struct node *n, uint32_t tag, const struct flow *f, const uint8_t *body, size_t len)
 {
 	size_t		 klen = flow_key_len(body, len), olen;
 	uint32_t	 h = local_find(n->local, body, klen);
@@ -193,6 +206,7 @@ mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len
 
 	if (h == FTAB_NIL) {
 		mend(n, &n->takeover->undo, KOP_DELETE, body, klen, 0);
+		follow_again(n, tag, body, klen);
 		return;
 	}
 	own = ftab_body(feed_table(n->feed), h, &olen);
@@ -217,7 +231,7 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 	if (!f.expect && local_newer(n->local, body, klen)) {
 		if (!it->there)
 			local_forget_id(n->local, body, klen);
-		mend_newer(n, &f, body, it->len);
+		mend_newer(n, j->tag, &f, body, it->len);
 		return;
 	}
 	added = local_adopt(n->local, body, it->len, it->timeout_s, it->there, t->adopt_us,

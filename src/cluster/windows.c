@@ -19,6 +19,8 @@ static const unsigned	looks_s[] = { 1, 3, 10, 30 };
 struct windows {
 	struct kjob	*loosen, *strict;	/* being filled */
 	unsigned	 jobs;		/* that loosen, under way */
+	unsigned	 strict_jobs;	/* that tighten, under way */
+	bool		 strict_void;	/* what these tighten is to be liberal again */
 	bool		 sweeping;	/* over our own table */
 	bool		 again;		/* what is liberal already may have stale windows, too */
 	uint32_t	 sweep_h;
@@ -89,6 +91,7 @@ begin_sweep(struct node *n, bool again)
 	if (!n->conf.liberal)
 		return;
 	w->again = again || (w->sweeping && w->again);
+	w->strict_void = w->strict_jobs > 0;
 	w->sweeping = true;
 	w->sweep_h = FTAB_NIL;
 	w->swept_us = n->now_us;
@@ -140,6 +143,23 @@ may_tighten(const struct node *n)
 	    takeover_complete(n) && !n->windows->sweeping;
 }
 
+/* Hand over what is to be tightened; if the kernel is busy the next look finds it again. */
+static void
+submit_strict(struct node *n)
+{
+	struct windows	*w = n->windows;
+
+	if (w->strict == NULL)
+		return;
+	if (w->strict->n > 0 && n->ops->kernel.submit(n->ctx, w->strict) == 0)
+		w->strict_jobs++;
+	else {
+		w->counting += w->strict->n;
+		kjob_free(w->strict);
+	}
+	w->strict = NULL;
+}
+
 void
 windows_dump_begin(struct node *n)
 {
@@ -170,16 +190,8 @@ windows_dump_entry(struct node *n, const struct flow *f)
 	if (kjob_add(w->strict, key, klen, 0) < 0)
 		return;
 	w->counting--;
-	if (w->strict->n < KJOB_ITEMS_MAX)
-		return;
-	if (n->ops->kernel.submit(n->ctx, w->strict) == 0) {
-		w->strict = NULL;
-		return;
-	}
-	/* the kernel is busy: the next look finds them again */
-	w->counting += w->strict->n;
-	kjob_free(w->strict);
-	w->strict = NULL;
+	if (w->strict->n == KJOB_ITEMS_MAX)
+		submit_strict(n);
 }
 
 void
@@ -187,12 +199,7 @@ windows_dump_end(struct node *n)
 {
 	struct windows	*w = n->windows;
 
-	if (w->strict != NULL && w->strict->n > 0 &&
-	    n->ops->kernel.submit(n->ctx, w->strict) < 0) {
-		w->counting += w->strict->n;
-		kjob_free(w->strict);
-	}
-	w->strict = NULL;
+	submit_strict(n);
 	w->liberal = w->counting;
 	w->counting = 0;
 }
@@ -202,14 +209,21 @@ windows_dump_end(struct node *n)
 void
 windows_job_done(struct node *n, struct kjob *j)
 {
+	struct windows	*w = n->windows;
 	uint32_t	 i;
 
 	if (j->op == KOP_LIBERAL)
-		n->windows->jobs--;
+		w->jobs--;
+	else
+		w->strict_jobs--;
 	for (i = 0; i < j->n; i++)
 		if (j->items[i].err == 0)
 			local_set_liberal(n->local, j->bytes + j->items[i].off, j->items[i].len,
 			    j->op == KOP_LIBERAL);
+	/* the sweep has passed over them, since they were liberal then */
+	if (j->op == KOP_STRICT && w->strict_void)
+		windows_loosen_all(n);
+	w->strict_void &= w->strict_jobs > 0;
 	kjob_free(j);
 }
 

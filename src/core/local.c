@@ -440,6 +440,13 @@ on_unknown(struct local *l, enum local_event ev, const struct local_key *k,
 		local_ask_unknown(l, k, now_us);
 }
 
+/* The birth of the life after *was: the port may be used again within the second. */
+static uint32_t
+later_birth(const struct flow *was, uint32_t born)
+{
+	return born != 0 && born <= was->born ? was->born + 1 : born;
+}
+
 /*
  * Another flow has the tuple now: the end of the former one was lost, or was
  * held back, or has yet to come.  Then it will be taken for the end of this one
@@ -455,8 +462,8 @@ reborn(struct local *l, enum local_event ev, uint32_t h, const struct local_key 
 	l->stats.reborn++;
 	local_used(l, h, &nf);
 	nf.born = ev == LOCAL_NEW ? local_birth(l, k, f, now_us, &stray) : 0;
-	if (nf.born != 0 && !stray && nf.born <= was->born)
-		nf.born = was->born + 1;	/* the port was used again within the second */
+	if (!stray)
+		nf.born = later_birth(was, nf.born);
 	if (stray)
 		*feed_marks(l->feed, h) |= LM_STRAY;
 	local_meta(l, h)->flags = local_meta(l, h)->flags & LF_HELD ? 0 : LF_RECHECK;
@@ -493,6 +500,7 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
     const struct flow *f, uint64_t now_us)
 {
 	struct flow	 cur;
+	uint32_t	 born;
 	bool		 other, lost, stray;
 
 	if (!local_load(l, h, &cur)) {
@@ -511,8 +519,10 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	lost = ev == LOCAL_UPDATE && may_have_lost_labels(&cur, f);
 	if (!f->commanded)
 		local_used(l, h, &cur);
-	if (begins_again(&cur, f))
-		cur.born = local_birth(l, k, f, now_us, &stray);
+	if (begins_again(&cur, f)) {
+		born = local_birth(l, k, f, now_us, &stray);
+		cur.born = later_birth(&cur, born);
+	}
 	flow_merge(&cur, f);
 	local_store(l, h, k, &cur, now_us);
 	h = lost ? feed_find(l->feed, k->hash, k->key, k->len) : FTAB_NIL;

@@ -53,9 +53,11 @@ void
 local_copied(struct local *l, uint32_t h, bool there)
 {
 	uint8_t	*marks = feed_marks(l->feed, h);
+	bool	 known = (*marks & LM_COPY) && !(*marks & LM_BASE_UNKNOWN);
 
 	*marks = LM_COPY;
-	if (there || !count(l, h, 0))
+	/* writing over a copy in place leaves its counter alone */
+	if (there ? !known : !count(l, h, 0))
 		*marks |= LM_BASE_UNKNOWN;
 }
 
@@ -85,8 +87,10 @@ static bool
 refreshed(const struct local *l, uint32_t h, uint32_t timeout_s, uint64_t now_us)
 {
 	const struct ftab_meta	*m = local_meta(l, h);
-	uint32_t		 passed_s = (local_tick(now_us) - m->touched) / (TICKS_A_SECOND + 1);
+	uint32_t		 tick = local_tick(now_us), passed_s;
 
+	/* an adoption may have stamped it with a tick that has yet to come */
+	passed_s = tick > m->touched ? (tick - m->touched) / (TICKS_A_SECOND + 1) : 0;
 	return m->timeout_s != 0 && (uint64_t)timeout_s + passed_s > (uint64_t)m->timeout_s + SLACK_S;
 }
 

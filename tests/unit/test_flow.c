@@ -18,13 +18,14 @@
 #include <string.h>
 
 #include "flowgen.h"
+#include "rnd.h"
 
 #define ROUNDS	3000
 
 static void
 setup(void)
 {
-	fg_seed(20);
+	rnd_seed(20);
 }
 
 /* --- round trip ----------------------------------------------------------- */
@@ -129,15 +130,15 @@ START_TEST(local_knowledge_is_left_out)
 	int		 i, d;
 
 	for (i = 0; i < ROUNDS; i++) {
-		fg_flow(&f, AF_INET, IPPROTO_TCP, fg_below(4), fg_below(16));
+		fg_flow(&f, AF_INET, IPPROTO_TCP, rnd_below(4), rnd_below(16));
 		len = flow_pack(&f, body, sizeof(body));
 		g = f;
 		g.status |= ~FLOW_S_REPLICATED;
-		g.id = (uint32_t)fg_rnd();
-		g.timeout_s = (uint32_t)fg_rnd();
-		g.packets = (uint32_t)fg_rnd();
-		g.commanded = fg_below(2) == 0;
-		g.has = (uint32_t)fg_rnd();
+		g.id = (uint32_t)rnd_u64();
+		g.timeout_s = (uint32_t)rnd_u64();
+		g.packets = (uint32_t)rnd_u64();
+		g.commanded = rnd_below(2) == 0;
+		g.has = (uint32_t)rnd_u64();
 		for (d = 0; d < 2; d++)
 			g.tcp_flags[d] = (uint8_t)(g.tcp_flags[d] | ~FLOW_TF_REPLICATED);
 		ck_assert_uint_eq(flow_pack(&g, other, sizeof(other)), len);
@@ -163,21 +164,21 @@ START_TEST(every_field_shows)
 	int		 i;
 
 	for (i = 0; i < ROUNDS; i++) {
-		fg_flow(&f, fg_below(2) ? AF_INET : AF_INET6, IPPROTO_TCP, 1 + fg_below(3),
-		    fg_below(16));
+		fg_flow(&f, rnd_below(2) ? AF_INET : AF_INET6, IPPROTO_TCP, 1 + rnd_below(3),
+		    rnd_below(16));
 		len = flow_pack(&f, body, sizeof(body));
 		g = f;
-		switch (what = fg_below(14)) {
+		switch (what = rnd_below(14)) {
 		case 0: g.incarnation++; break;
 		case 1: g.status ^= FLOW_S_ASSURED; break;
-		case 2: g.mark ^= 1u << fg_below(32); break;
+		case 2: g.mark ^= 1u << rnd_below(32); break;
 		case 3: g.tcp_state = (uint8_t)((g.tcp_state + 1) % FLOW_TCP_STATES); break;
-		case 4: g.tcp_flags[fg_below(2)] ^= FLOW_TF_SACK_PERM; break;
-		case 5: g.tcp_wscale[fg_below(2)] ^= 1; break;
-		case 6: g.orig.src.b[fg_below(4)] ^= 1; break;
+		case 4: g.tcp_flags[rnd_below(2)] ^= FLOW_TF_SACK_PERM; break;
+		case 5: g.tcp_wscale[rnd_below(2)] ^= 1; break;
+		case 6: g.orig.src.b[rnd_below(4)] ^= 1; break;
 		case 7: g.orig.l4dst ^= 1; break;
-		case 8: g.reply.src.b[fg_below(4)] ^= 1; break;
-		case 9: g.reply.dst.b[fg_below(4)] ^= 0x80; break;
+		case 8: g.reply.src.b[rnd_below(4)] ^= 1; break;
+		case 9: g.reply.dst.b[rnd_below(4)] ^= 0x80; break;
 		case 10: g.reply.l4src ^= 1; break;
 		case 11: g.reply.l4dst ^= 0x100; break;
 		case 12: fg_born(&g); break;
@@ -343,8 +344,8 @@ START_TEST(noise)
 	for (i = 0; i < ROUNDS * 20; i++) {
 		fg_any(&f, extra, sizeof(extra));
 		len = flow_pack(&f, body, sizeof(body));
-		for (n = (int)fg_below(4); n >= 0; n--)
-			body[fg_rnd() % len] = (uint8_t)fg_rnd();
+		for (n = (int)rnd_below(4); n >= 0; n--)
+			body[rnd_u64() % len] = (uint8_t)rnd_u64();
 		if (unpack_exact(body, len, &g, &copy) == 0) {
 			taken++;
 			alen = flow_pack(&g, again, sizeof(again));
@@ -641,10 +642,10 @@ START_TEST(inverting_twice)
 	int			 i;
 
 	for (i = 0; i < ROUNDS * 5; i++) {
-		fg_flow(&f, fg_below(2) ? AF_INET : AF_INET6, fg_protos[fg_below(FG_PROTOS)],
+		fg_flow(&f, rnd_below(2) ? AF_INET : AF_INET6, fg_protos[rnd_below(FG_PROTOS)],
 		    0, 0);
 		if (flow_proto_is_icmp(f.family, f.proto))
-			f.orig.l4dst = (uint16_t)(fg_below(256) << 8 | fg_below(256));
+			f.orig.l4dst = (uint16_t)(rnd_below(256) << 8 | rnd_below(256));
 		flow_tuple_invert(f.family, f.proto, &f.orig, &once);
 		flow_tuple_invert(f.family, f.proto, &once, &twice);
 		ck_assert_mem_eq(&twice, &f.orig, sizeof(twice));

@@ -13,13 +13,14 @@
 #include <string.h>
 
 #include "flowgen.h"
+#include "rnd.h"
 
 #define ROUNDS	3000
 
 static void
 setup(void)
 {
-	fg_seed(21);
+	rnd_seed(21);
 }
 
 /* --- bytes ---------------------------------------------------------------- */
@@ -215,22 +216,22 @@ bend_flow(struct flow *f, unsigned what)
 	struct flow_rare	*x = &f->rare;
 
 	switch (what) {
-	case 0: x->labels[fg_below(FLOW_LABEL_BYTES)] ^= 1; break;
-	case 1: f->helper[fg_below(FLOW_HELPER_MAX)] ^= 1; break;
+	case 0: x->labels[rnd_below(FLOW_LABEL_BYTES)] ^= 1; break;
+	case 1: f->helper[rnd_below(FLOW_HELPER_MAX)] ^= 1; break;
 	case 2: f->helper[FLOW_HELPER_MAX - 1] = '\0'; break;
 	case 3: f->master_proto = (uint8_t)(f->master_proto % 255 + 1); break;
-	case 4: f->master.src.b[fg_below(4)] ^= 1; break;
-	case 5: f->master.dst.b[fg_below(4)] ^= 1; break;
+	case 4: f->master.src.b[rnd_below(4)] ^= 1; break;
+	case 5: f->master.dst.b[rnd_below(4)] ^= 1; break;
 	case 6: f->master.l4src ^= 1; break;
 	case 7: f->master.l4dst ^= 0x100; break;
-	case 8: x->seqadj[fg_below(2)].pos ^= 1; break;
-	case 9: x->seqadj[fg_below(2)].before ^= 1; break;
-	case 10: x->seqadj[fg_below(2)].after ^= 1u << 31; break;
+	case 8: x->seqadj[rnd_below(2)].pos ^= 1; break;
+	case 9: x->seqadj[rnd_below(2)].before ^= 1; break;
+	case 10: x->seqadj[rnd_below(2)].after ^= 1u << 31; break;
 	case 11: x->isn ^= 1; break;
 	case 12: x->its ^= 1; break;
 	case 13: x->tsoff ^= 1; break;
 	case 14: x->sctp_state = (uint8_t)((x->sctp_state + 1) % FLOW_SCTP_STATES); break;
-	default: x->sctp_vtag[fg_below(2)] ^= 1u << fg_below(32); break;
+	default: x->sctp_vtag[rnd_below(2)] ^= 1u << rnd_below(32); break;
 	}
 }
 
@@ -242,13 +243,13 @@ bend_expect(struct flow *f, unsigned what)
 	switch (what) {
 	case 0: e->flags ^= FLOW_E_INACTIVE; break;
 	case 1: e->policy ^= 0x80; break;
-	case 2: e->mask_src.b[fg_below(4)] ^= 1; break;
+	case 2: e->mask_src.b[rnd_below(4)] ^= 1; break;
 	case 3: e->mask_l4src ^= 1; break;
 	case 4: e->nat = false; break;
 	case 5: e->nat_dir ^= 1; break;
-	case 6: e->nat_addr.b[fg_below(4)] ^= 1; break;
+	case 6: e->nat_addr.b[rnd_below(4)] ^= 1; break;
 	case 7: e->nat_l4 ^= 1; break;
-	case 8: e->fn[fg_below(FLOW_EXPECTFN_MAX)] ^= 1; break;
+	case 8: e->fn[rnd_below(FLOW_EXPECTFN_MAX)] ^= 1; break;
 	case 9: e->fn[0] = '\0'; break;
 	case 10: f->helper[0] = '\0'; break;
 	case 11: f->master.src.b[0] ^= 1; break;
@@ -273,9 +274,9 @@ START_TEST(every_field_shows)
 		len = flow_pack(&f, body, sizeof(body));
 		g = f;
 		if (i % 2 == 0)
-			bend_flow(&g, what = fg_below(16));
+			bend_flow(&g, what = rnd_below(16));
 		else
-			bend_expect(&g, what = fg_below(13));
+			bend_expect(&g, what = rnd_below(13));
 		len2 = flow_pack(&g, other, sizeof(other));
 		ck_assert_msg(len != len2 || memcmp(body, other, len) != 0, "case %u", what);
 	}
@@ -624,11 +625,11 @@ START_TEST(merging)
 		for (has = 0; has <= FLOW_HAS_RARE; has += FLOW_HAS_LABELS) {
 			fg_flow(&f, AF_INET6, protos[i], FLOW_ZONE_NONE, 0);
 			d = f;
-			if (fg_below(2) == 0)
+			if (rnd_below(2) == 0)
 				fg_rare(&f);
 			else
 				fg_rare_all(&f);
-			if (fg_below(4) != 0)	/* or nothing, which takes away */
+			if (rnd_below(4) != 0)	/* or nothing, which takes away */
 				fg_rare_all(&d);
 			d.has = has;
 			want = f;

@@ -17,13 +17,14 @@
 #include "ctsync/kct_msg.h"
 #include "flowgen.h"
 #include "kmsg.h"
+#include "rnd.h"
 
 #define ROUNDS	5000
 
 static void
 setup(void)
 {
-	fg_seed(23);
+	rnd_seed(23);
 }
 
 /* --- flows as the kernel can have them ------------------------------------- */
@@ -50,7 +51,7 @@ settle_flow(struct flow *f)
 static void
 random_flow(struct flow *f, bool all)
 {
-	fg_flow(f, fg_below(2) ? AF_INET6 : AF_INET, fg_protos[fg_below(FG_PROTOS)], fg_below(4), 0);
+	fg_flow(f, rnd_below(2) ? AF_INET6 : AF_INET, fg_protos[rnd_below(FG_PROTOS)], rnd_below(4), 0);
 	if (all)
 		fg_rare_all(f);
 	else
@@ -65,8 +66,8 @@ static void
 shown_flow(struct flow *f, bool all)
 {
 	random_flow(f, all);
-	if (all || fg_below(2) == 0) {
-		f->packets = fg_below(2) * fg_value();
+	if (all || rnd_below(2) == 0) {
+		f->packets = rnd_below(2) * fg_value();
 		f->has |= FLOW_HAS_PACKETS;
 	}
 }
@@ -75,13 +76,13 @@ shown_flow(struct flow *f, bool all)
 static void
 random_expect(struct flow *f, bool all)
 {
-	uint8_t	 family = fg_below(2) ? AF_INET6 : AF_INET;
-	uint8_t	 proto = fg_protos[fg_below(FG_PROTOS)];
+	uint8_t	 family = rnd_below(2) ? AF_INET6 : AF_INET;
+	uint8_t	 proto = fg_protos[rnd_below(FG_PROTOS)];
 
 	if (all)
-		fg_expect_all(f, family, proto, fg_below(2));
+		fg_expect_all(f, family, proto, rnd_below(2));
 	else
-		fg_expect(f, family, proto, fg_below(2));
+		fg_expect(f, family, proto, rnd_below(2));
 	settle_flow(f);
 	memset(&f->reply, 0, sizeof(f->reply));
 	f->has &= ~(uint32_t)FLOW_HAS_REPLY;
@@ -533,7 +534,7 @@ START_TEST(packets_are_folded)
 		ck_assert_msg(packets_of(folds[i].orig, folds[i].reply) == folds[i].want,
 		    "%zu: %u", i, packets_of(folds[i].orig, folds[i].reply));
 	for (i = 0; i < ROUNDS; i++) {
-		uint64_t	 n = (fg_rnd() >> fg_below(64)) & (UINT64_MAX >> 1);
+		uint64_t	 n = (rnd_u64() >> rnd_below(64)) & (UINT64_MAX >> 1);
 
 		ck_assert_uint_ne(packets_of(n, 1), packets_of(n, 0));
 		ck_assert_uint_ne(packets_of(n, 1), 0);
@@ -713,9 +714,9 @@ START_TEST(what_is_parsed_is_packed)
 			random_expect(&f, i % 4 == 1);
 			len = km_expect(&m, IPCTNL_MSG_EXP_NEW, 0, &f);
 		}
-		for (n = (int)fg_below(4); n > 0; n--) {
-			off = KM_HEAD + fg_rnd() % (len - KM_HEAD);
-			m.b[off] = (uint8_t)fg_rnd();
+		for (n = (int)rnd_below(4); n > 0; n--) {
+			off = KM_HEAD + rnd_u64() % (len - KM_HEAD);
+			m.b[off] = (uint8_t)rnd_u64();
 		}
 		if (parse_msg(&m, &g) < 0)
 			continue;
@@ -777,8 +778,8 @@ START_TEST(damage_is_survived)
 			random_expect(&f, i % 4 == 1);
 			len = km_expect(&m, IPCTNL_MSG_EXP_NEW, 0, &f);
 		}
-		for (n = 1 + fg_below(8); n > 0; n--)
-			m.b[16 + fg_rnd() % (len - 16)] = (uint8_t)fg_rnd();
+		for (n = 1 + rnd_below(8); n > 0; n--)
+			m.b[16 + rnd_u64() % (len - 16)] = (uint8_t)rnd_u64();
 		if (parse(m.b, len, &g, &type) == 0) {
 			ck_assert(g.family == AF_INET || g.family == AF_INET6);
 			ck_assert_uint_le(strnlen(g.helper, sizeof(g.helper)), FLOW_HELPER_MAX);
@@ -799,16 +800,16 @@ START_TEST(noise_is_survived)
 
 	for (i = 0; i < ROUNDS * 10; i++) {
 		km_begin(&m, i % 2 == 0 ? NFNL_SUBSYS_CTNETLINK : NFNL_SUBSYS_CTNETLINK_EXP,
-		    IPCTNL_MSG_CT_NEW, 0, fg_below(2) ? AF_INET : AF_INET6);
-		for (n = (int)fg_below(8); n >= 0; n--) {
-			if (m.depth < KM_NESTS && fg_below(3) == 0) {
-				km_open(&m, fg_below(28));
+		    IPCTNL_MSG_CT_NEW, 0, rnd_below(2) ? AF_INET : AF_INET6);
+		for (n = (int)rnd_below(8); n >= 0; n--) {
+			if (m.depth < KM_NESTS && rnd_below(3) == 0) {
+				km_open(&m, rnd_below(28));
 				continue;
 			}
 			for (k = 0; k < sizeof(junk); k++)
-				junk[k] = fg_below(2) ? (uint8_t)fg_below(28) : (uint8_t)fg_rnd();
-			km_attr(&m, fg_below(28), junk, fg_below(sizeof(junk)));
-			if (m.depth > 0 && fg_below(3) == 0)
+				junk[k] = rnd_below(2) ? (uint8_t)rnd_below(28) : (uint8_t)rnd_u64();
+			km_attr(&m, rnd_below(28), junk, rnd_below(sizeof(junk)));
+			if (m.depth > 0 && rnd_below(3) == 0)
 				km_close(&m);
 		}
 		while (m.depth > 0)

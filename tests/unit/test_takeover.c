@@ -2,585 +2,54 @@
 /*
  * What a takeover writes, in which order and with which timeouts: related flows
  * after their masters, expectations after both, what has lost its master last.
- *
- * Two nodes with a virtual clock and a network without faults.  The second
- * one's kernel is a list that does what Linux does without a master, a helper
- * or labels, and notes what it was given, and when it was asked to.
+ * The first of two nodes dies with what it has told, and the second one's kernel
+ * notes what it was given.
  */
-#include <sys/socket.h>
-
-#include <check.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ctsync/flow.h"
-#include "ctsync/log.h"
-#include "ctsync/node.h"
-
-#define NODES		2
-#define ENTRIES		6000
-#define PACKETS		4096
-#define JOBS		3
-#define STEP_US		2000
-#define DATAGRAM	1400
-#define LIMIT_MS	20000		/* what does not come by then does not come */
-
-struct entry {
-	bool		 there;
-	bool		 told;			/* that it was written */
-	unsigned	 written;		/* which write it was, from 1 on; 0: none */
-	uint32_t	 timeout_s;		/* of that write */
-	size_t		 klen;
-	uint8_t		 key[FLOW_KEY_MAX];
-	struct flow	 f;
-};
-
-struct vnode {
-	unsigned	 i;
-	struct node	*node;
-	struct seal_ring *ring;
-	struct entry	 kernel[ENTRIES];
-	unsigned	 n;			/* entries ever */
-	unsigned	 writes;
-	bool		 dump;
-	struct kjob	*jobs[JOBS];
-	unsigned	 njobs, room;
-	bool		 done;			/* the oldest one */
-	unsigned	 taken;
-	uint16_t	 keeps_out;		/* a port that its filter leaves out, 0: none */
-	bool		 no_labels;		/* its ruleset knows no labels */
-};
-
-static struct packet {
-	unsigned	 to;
-	size_t		 len;
-	uint8_t		 data[DATAGRAM];
-} net[PACKETS];
-
-static struct vnode	 fw[NODES];
-static unsigned		 npackets;
-static uint64_t		 now, seed;
-static uint32_t		 ids;
-static bool		 off;			/* the first node has no power */
-static struct node_conf	 conf2;			/* of the second one, but for what is the same in both */
-
-static const char *const	names[NODES] = { "fw1", "fw2" };
-static const char *const	links[] = { "ha0" };
-
-/* --- kernels -------------------------------------------------------------------- */
-
-static struct entry *
-find(struct vnode *v, const uint8_t *key, size_t klen)
-{
-	unsigned	 i;
-
-	for (i = 0; i < v->n; i++)
-		if (v->kernel[i].klen == klen && memcmp(v->kernel[i].key, key, klen) == 0)
-			return &v->kernel[i];
-	return NULL;
-}
-
-static struct entry *
-find_flow(struct vnode *v, const struct flow *f)
-{
-	uint8_t	 key[FLOW_KEY_MAX];
-
-	return find(v, key, flow_pack_key(f, key));
-}
-
-static struct entry *
-find_master(struct vnode *v, const struct flow *f)
-{
-	uint8_t		 key[FLOW_KEY_MAX];
-	struct entry	*e = find(v, key, flow_pack_master_key(f, key));
-
-	return e != NULL && e->there ? e : NULL;
-}
-
-static struct entry *
-add(struct vnode *v, const struct flow *f)
-{
-	struct entry	*e = find_flow(v, f);
-
-	if (e == NULL) {
-		ck_assert_uint_lt(v->n, ENTRIES);
-		e = &v->kernel[v->n++];
-		e->klen = flow_pack_key(f, e->key);
-	}
-	e->there = true;
-	e->f = *f;
-	e->f.extra = NULL;
-	e->f.extra_len = 0;
-	e->f.id = ++ids;
-	e->f.has |= FLOW_HAS_ID;
-	return e;
-}
+#include "vcluster.h"
 
 static void
-show(const struct entry *e, struct flow *f)
+setup(void)
 {
-	*f = e->f;
-	f->has |= FLOW_HAS_WHOLE;
+	vc_init(2);
+	vc.conf.liberal = false;	/* and nothing is read again */
 }
 
-static void
-read_table(struct vnode *v)
-{
-	struct flow	 f;
-	unsigned	 i, expects;
-
-	v->dump = false;
-	for (expects = 0; expects < 2; expects++)
-		for (i = 0; i < v->n; i++)
-			if (v->kernel[i].there && v->kernel[i].f.expect == (expects == 1)) {
-				show(&v->kernel[i], &f);
-				node_dump_entry(v->node, &f, now);
-			}
-	node_dump_end(v->node, 0, now);
-}
-
-/* A flow goes without what the kernel cannot give it; an expectation does not. */
-static void
-create(struct vnode *v, struct kjob *j, struct kitem *it)
-{
-	struct flow	 f;
-	struct entry	*e;
-	bool		 updated;
-
-	ck_assert_int_eq(flow_unpack(j->bytes + it->off, it->len, &f), 0);
-	if (f.master_proto != 0 && find_master(v, &f) == NULL) {
-		if (f.expect) {
-			it->err = -ENOENT;
-			return;
-		}
-		j->lost_master++;
-		f.master_proto = 0;
-	}
-	if (!f.expect && strcmp(f.helper, "gone") == 0) {
-		j->lost_helper++;
-		f.helper[0] = '\0';
-	}
-	if ((f.has & FLOW_HAS_LABELS) && v->no_labels) {
-		j->lost_labels++;
-		memset(f.rare.labels, 0, sizeof(f.rare.labels));
-	}
-	e = find_flow(v, &f);
-	updated = e != NULL && e->there;
-	j->updated += updated;
-	e = add(v, &f);
-	e->written = ++v->writes;
-	e->timeout_s = e->f.timeout_s = it->timeout_s;
-	e->f.has |= FLOW_HAS_TIMEOUT;
-}
-
-static void
-work(struct vnode *v, struct kjob *j)
-{
-	struct entry	*e;
-	uint32_t	 i;
-
-	if (j->op == KOP_GET)
-		ck_assert_ptr_nonnull(j->flows = calloc(j->n, sizeof(*j->flows)));
-	for (i = 0; i < j->n; i++) {
-		if (j->op == KOP_CREATE) {
-			create(v, j, &j->items[i]);
-			continue;
-		}
-		e = find(v, j->bytes + j->items[i].off, flow_key_len(j->bytes + j->items[i].off,
-		    j->items[i].len));
-		if (e == NULL || !e->there)
-			j->items[i].err = -ENOENT;
-		else if (j->op == KOP_GET)
-			show(e, &j->flows[i]);
-		else if (j->op == KOP_DELETE)
-			e->there = false;
-	}
-}
-
-static void
-tell(struct vnode *v, struct kjob *j)
-{
-	struct entry	*e;
-	uint32_t	 i;
-
-	for (i = 0; i < j->n && j->op == KOP_CREATE; i++) {
-		e = find(v, j->bytes + j->items[i].off, flow_key_len(j->bytes + j->items[i].off,
-		    j->items[i].len));
-		if (e != NULL && j->items[i].err == 0)
-			e->told = true;
-	}
-	node_job_done(v->node, j, now);
-}
-
-/* The oldest job: done in one step, told in the next. */
-static void
-run_job(struct vnode *v)
-{
-	struct kjob	*j = v->jobs[0];
-
-	if (v->njobs == 0)
-		return;
-	if (!v->done) {
-		work(v, j);
-		v->done = true;
-		return;
-	}
-	v->njobs--;
-	memmove(v->jobs, v->jobs + 1, sizeof(v->jobs[0]) * v->njobs);
-	v->done = false;
-	tell(v, j);
-}
-
-/* --- ports ------------------------------------------------------------------------- */
-
-/* Whoever has a master that is written by us is not written before that is known. */
-static void
-check_order(struct vnode *v, const struct kjob *j)
-{
-	const struct entry	*m;
-	struct flow		 f;
-	uint32_t		 i;
-
-	for (i = 0; i < j->n; i++) {
-		ck_assert_int_eq(flow_unpack(j->bytes + j->items[i].off, j->items[i].len, &f), 0);
-		if (f.master_proto == 0)
-			continue;
-		m = find_master(v, &f);
-		ck_assert_msg(m == NULL || m->written == 0 || m->told,
-		    "port %u before its master", f.orig.l4src);
-	}
-}
-
-static int
-port_submit(void *ctx, struct kjob *j)
-{
-	struct vnode	*v = ctx;
-
-	if (v->njobs == v->room)
-		return -EAGAIN;
-	if (j->op == KOP_CREATE)
-		check_order(v, j);
-	v->jobs[v->njobs++] = j;
-	return 0;
-}
-
-static void
-port_dump(void *ctx)
-{
-	struct vnode	*v = ctx;
-
-	v->dump = true;
-	node_dump_begin(v->node);
-}
-
-static uint32_t
-port_age(void *ctx)
-{
-	(void)ctx;
-	return 0;
-}
-
-static int
-port_send(void *ctx, unsigned link, unsigned peer, const uint8_t *p, size_t len)
-{
-	struct vnode	*v = ctx;
-
-	(void)link;
-	(void)peer;
-	ck_assert_uint_le(len, DATAGRAM);
-	if (off || npackets == PACKETS)
-		return 0;
-	net[npackets].to = 1 - v->i;
-	net[npackets].len = len;
-	memcpy(net[npackets++].data, p, len);
-	return 0;
-}
-
-static int
-port_usable(void *ctx, unsigned link, unsigned peer)
-{
-	(void)ctx;
-	(void)link;
-	(void)peer;
-	return 1;
-}
-
-static bool
-port_filter(void *ctx, const struct flow *f)
-{
-	const struct vnode	*v = ctx;
-
-	return v->keeps_out == 0 || f->orig.l4src != v->keeps_out;
-}
-
-static uint32_t
-port_wall(void *ctx)
-{
-	(void)ctx;
-	return (uint32_t)(now / 1000000);
-}
-
-static void
-port_role(void *ctx, enum node_role role, bool done)
-{
-	(void)ctx;
-	(void)role;
-	(void)done;
-}
-
-static void
-port_taken(void *ctx)
-{
-	((struct vnode *)ctx)->taken++;
-}
-
-static void
-port_verified(void *ctx)
-{
-	(void)ctx;
-}
-
-static const struct node_ops	ops = {
-	.link = { port_send, port_usable },
-	.kernel = { .submit = port_submit, .dump = port_dump, .age_us = port_age },
-	.filter = port_filter,
-	.wall_s = port_wall,
-	.role = port_role,
-	.taken = port_taken,
-	.verified = port_verified
-};
-
-/* --- life ------------------------------------------------------------------------------ */
-
-static void
-fill(void *p, size_t n)
-{
-	uint8_t	*b = p;
-
-	for (; n > 0; n--) {
-		seed = seed * 6364136223846793005u + 1442695040888963407u;
-		*b++ = (uint8_t)(seed >> 56);
-	}
-}
-
-static void
-start(struct vnode *v)
-{
-	static const uint8_t	 secret[32] = "a secret of thirty-two bytes....";
-	struct seal_secret	 s = { 1, secret, sizeof(secret) };
-	struct node_conf	 c = conf2;
-	int			 err;
-
-	c.name = names[v->i];
-	c.cluster = "test";
-	c.peers = &names[1 - v->i];
-	c.npeers = 1;
-	c.links = links;
-	c.nlinks = 1;
-	fill(&c.epoch, sizeof(c.epoch));
-	c.epoch |= 1;
-	fill(c.boot_key, sizeof(c.boot_key));
-	fill(&c.digest_key, sizeof(c.digest_key));
-	fill(&c.table_key, sizeof(c.table_key));
-	ck_assert_int_eq(seal_ring_new(&v->ring, &s, 1, "test"), 0);
-	c.ring = v->ring;
-	c.suite = SEAL_AES256GCM;
-	c.max_flows = ENTRIES;
-	c.max_tombs = ENTRIES;
-	c.datagram_bytes = DATAGRAM;
-	c.boot_wait_us = 2000000;
-	c.purge_us = 4000000;
-	v->room = JOBS;
-	v->node = node_new(&c, &ops, v, now, &err);
-	ck_assert_ptr_nonnull(v->node);
-}
-
-static void
-stop(struct vnode *v)
-{
-	if (v->node == NULL)
-		return;
-	for (; v->njobs > 0; v->njobs--)
-		kjob_free(v->jobs[v->njobs - 1]);
-	node_free(v->node);
-	seal_ring_free(v->ring);
-	v->node = NULL;
-}
-
-static void
-step(void)
-{
-	struct vnode	*v;
-	unsigned	 i, turns, n = npackets;
-
-	now += STEP_US;
-	for (i = 0; i < n; i++)
-		if (fw[net[i].to].node != NULL)
-			node_datagram(fw[net[i].to].node, 0, net[i].data, net[i].len, now);
-	memmove(net, net + n, sizeof(net[0]) * (npackets - n));
-	npackets -= n;
-	for (v = fw; v < fw + NODES; v++) {
-		if (v->node == NULL)
-			continue;
-		if (v->dump)
-			read_table(v);
-		run_job(v);
-		for (turns = 0; turns < 16 && node_run(v->node, now) <= now; turns++)
-			;
-	}
-}
-
-static void
-run_ms(unsigned ms)
-{
-	uint64_t	 until = now + ms * 1000u;
-
-	while (now < until)
-		step();
-}
-
-#define wait_until(cond) do {						\
-	uint64_t until_ = now + LIMIT_MS * 1000u;			\
-									\
-	while (!(cond)) {						\
-		ck_assert_msg(now < until_, "never: %s", #cond);	\
-		step();							\
-	}								\
-} while (0)
-
-static bool
-in_sync(void)
-{
-	struct node_peer_info	 info;
-
-	node_peer(fw[1].node, 0, now, &info);
-	return info.in_sync;
-}
-
+/* Two nodes, the first one active. */
 static void
 start_both(void)
 {
-	unsigned	 before = fw[0].taken;
-
-	start(&fw[0]);
-	start(&fw[1]);
-	node_takeover(fw[0].node, NODE_TAKEOVER, now);
-	wait_until(fw[0].taken > before);
+	vn_start(&fw[0]);
+	vn_start(&fw[1]);
+	vn_takeover(&fw[0]);
 }
 
 /* The first node dies with all that it has told, and the second one takes over. */
 static const struct node_taken *
 takeover(void)
 {
-	unsigned	 before = fw[1].taken;
-
-	run_ms(1300);
-	wait_until(in_sync());
-	stop(&fw[0]);
-	off = true;
-	run_ms(50);
-	node_takeover(fw[1].node, NODE_TAKEOVER, now);
-	wait_until(fw[1].taken > before);
-	return node_taken(fw[1].node);
-}
-
-static void
-setup(void)
-{
-	log_init(getenv("TEST_LOG") != NULL ? LOG_DEBUG : LOG_CRIT);
-	memset(fw, 0, sizeof(fw));
-	memset(&conf2, 0, sizeof(conf2));
-	fw[1].i = 1;
-	npackets = 0;
-	now = 5000000;
-	seed = 1;
-	ids = 0;
-	off = false;
-}
-
-static void
-teardown(void)
-{
-	stop(&fw[0]);
-	stop(&fw[1]);
+	vc_settle();
+	vn_die(&fw[0]);
+	vc_run_ms(50);
+	return vn_command(&fw[1], NODE_TAKEOVER);
 }
 
 /* --- flows --------------------------------------------------------------------------- */
-
-static void
-make(struct flow *f, uint8_t proto, uint16_t port)
-{
-	memset(f, 0, sizeof(*f));
-	f->family = AF_INET;
-	f->proto = proto;
-	f->orig.src.b[0] = 10;
-	f->orig.dst.b[0] = 192;
-	f->orig.l4src = port;
-	f->orig.l4dst = 5060;
-	flow_tuple_invert(f->family, f->proto, &f->orig, &f->reply);
-	f->status = FLOW_S_CONFIRMED | FLOW_S_SEEN_REPLY | FLOW_S_ASSURED;
-	f->timeout_s = 1000;
-	f->has = FLOW_HAS_STATUS | FLOW_HAS_TIMEOUT | FLOW_HAS_MARK | FLOW_HAS_REPLY;
-	if (proto == IPPROTO_TCP) {
-		f->tcp_state = FLOW_TCP_ESTABLISHED;
-		f->has |= FLOW_HAS_TCP_STATE | FLOW_HAS_TCP_FLAGS | FLOW_HAS_TCP_WSCALE;
-	}
-}
-
-static void
-set_master(struct flow *f, uint8_t proto, uint16_t port)
-{
-	struct flow	 m;
-
-	make(&m, proto, port);
-	f->master = m.orig;
-	f->master_proto = proto;
-	f->status |= FLOW_S_EXPECTED;
-	f->has |= FLOW_HAS_MASTER;
-}
 
 /* A flow of the first node, with a master unless that is 0. */
 static void
 give(uint8_t proto, uint16_t port, uint16_t master)
 {
-	struct local_key	 key;
-	struct flow		 f;
+	struct flow	 f;
 
-	make(&f, proto, port);
+	mk_flow(&f, proto, port);
 	if (master != 0)
-		set_master(&f, IPPROTO_UDP, master);
-	f.id = ++ids;
-	f.has |= FLOW_HAS_ID;
-	local_prefetch(node_local(fw[0].node), &f, &key);
-	local_event(node_local(fw[0].node), LOCAL_NEW, &f, &key, now);
-}
-
-static void
-make_expect(struct flow *f, uint16_t port, uint16_t master)
-{
-	make(f, IPPROTO_TCP, port);
-	f->expect = true;
-	f->status = 0;
-	f->timeout_s = 300;
-	memset(f->exp.mask_src.b, 0xff, 4);
-	f->exp.mask_l4src = 0xffff;
-	set_master(f, IPPROTO_UDP, master);
-	f->status = 0;
-	f->has = FLOW_HAS_TIMEOUT | FLOW_HAS_MASTER | FLOW_HAS_HELPER | FLOW_HAS_EXPECT;
-}
-
-static void
-give_flow(const struct flow *given)
-{
-	struct local_key	 key;
-	struct flow		 f = *given;
-
-	f.id = ++ids;
-	f.has |= FLOW_HAS_ID;
-	local_prefetch(node_local(fw[0].node), &f, &key);
-	local_event(node_local(fw[0].node), LOCAL_NEW, &f, &key, now);
+		mk_master(&f, IPPROTO_UDP, master);
+	vk_new(&fw[0], &f);
 }
 
 static void
@@ -588,37 +57,26 @@ give_expect(uint16_t port, uint16_t master)
 {
 	struct flow	 f;
 
-	make_expect(&f, port, master);
-	give_flow(&f);
+	mk_expect(&f, port, master);
+	vk_new(&fw[0], &f);
 }
 
-/* The end of a flow of the first node. */
-static void
-end(uint8_t proto, uint16_t port)
-{
-	struct local_key	 key;
-	struct flow		 f;
-
-	make(&f, proto, port);
-	local_prefetch(node_local(fw[0].node), &f, &key);
-	local_event(node_local(fw[0].node), LOCAL_DESTROY, &f, &key, now);
-}
-
-static struct entry *
+/* Of the second node's kernel. */
+static struct vk_entry *
 written(uint8_t proto, uint16_t port, bool expect)
 {
 	struct flow	 f;
 
-	make(&f, proto, port);
+	mk_flow(&f, proto, port);
 	f.expect = expect;
-	return find_flow(&fw[1], &f);
+	return vk_find(&fw[1], &f);
 }
 
 /* Which write it was; fails if it is not in the second node's kernel. */
 static unsigned
 at(uint8_t proto, uint16_t port)
 {
-	const struct entry	*e = written(proto, port, false);
+	const struct vk_entry	*e = written(proto, port, false);
 
 	ck_assert_msg(e != NULL && e->there && e->written > 0, "port %u was not written", port);
 	return e->written;
@@ -627,7 +85,7 @@ at(uint8_t proto, uint16_t port)
 static unsigned
 expected_at(uint16_t port)
 {
-	const struct entry	*e = written(IPPROTO_TCP, port, true);
+	const struct vk_entry	*e = written(IPPROTO_TCP, port, true);
 
 	ck_assert_msg(e != NULL && e->there && e->written > 0, "port %u was not written", port);
 	return e->written;
@@ -637,20 +95,11 @@ expected_at(uint16_t port)
 static bool
 owns(uint8_t proto, uint16_t port, bool expect, struct flow *f)
 {
-	struct feed	*feed = node_feed(fw[1].node);
-	struct ftab	*t = feed_table(feed);
-	uint8_t		 key[FLOW_KEY_MAX];
-	const uint8_t	*body;
-	size_t		 klen, len;
-	uint32_t	 h;
+	struct flow	 key;
 
-	make(f, proto, port);
-	f->expect = expect;
-	klen = flow_pack_key(f, key);
-	if ((h = feed_find(feed, ftab_hash(t, key, klen), key, klen)) == FTAB_NIL)
-		return false;
-	body = ftab_body(t, h, &len);
-	return flow_unpack(body, len, f) == 0;
+	mk_flow(&key, proto, port);
+	key.expect = expect;
+	return vn_owns(&fw[1], &key, f);
 }
 
 /* --- order ----------------------------------------------------------------------------- */
@@ -708,7 +157,7 @@ START_TEST(many_masters)
 		give(IPPROTO_UDP, (uint16_t)(20000 + i), 0);
 		give_expect((uint16_t)(30000 + i), (uint16_t)(20000 + i));
 		if (i % 100 == 0)
-			run_ms(20);
+			vc_run_ms(20);
 	}
 	k = takeover();
 	ck_assert_uint_eq(k->failed, 0);
@@ -750,7 +199,7 @@ START_TEST(deep_and_round)
 		ck_assert_uint_gt(at(IPPROTO_UDP, p), 4);
 	/* one that is its own master, and one of the circle, came before theirs */
 	ck_assert_uint_ge(k->lost_master, 2);
-	run_ms(200);
+	vc_run_ms(200);
 	ck_assert(owns(IPPROTO_UDP, 50, false, &f));
 	ck_assert_uint_eq(f.master_proto, 0);
 }
@@ -769,8 +218,9 @@ START_TEST(masters_that_are_gone)
 	give(IPPROTO_TCP, 21, 20);
 	give_expect(12, 10);
 	give_expect(22, 20);
-	run_ms(100);
-	end(IPPROTO_UDP, 10);
+	vc_run_ms(100);
+	mk_flow(&f, IPPROTO_UDP, 10);
+	vk_destroy(&fw[0], vk_find(&fw[0], &f), true);
 	k = takeover();
 	ck_assert_uint_eq(k->failed, 0);
 	ck_assert_uint_eq(k->flows, 5);
@@ -782,7 +232,7 @@ START_TEST(masters_that_are_gone)
 	ck_assert_uint_gt(at(IPPROTO_TCP, 11), expected_at(22));
 	ck_assert_ptr_null(written(IPPROTO_TCP, 12, true));
 	/* and the table is what the kernel made of it */
-	run_ms(200);
+	vc_run_ms(200);
 	ck_assert(owns(IPPROTO_TCP, 11, false, &f));
 	ck_assert_uint_eq(f.master_proto, 0);
 	ck_assert(owns(IPPROTO_TCP, 21, false, &f));
@@ -798,10 +248,10 @@ START_TEST(masters_of_our_own)
 	const struct node_taken	*k;
 	struct flow		 f;
 
-	make(&f, IPPROTO_UDP, 10);
-	(void)add(&fw[1], &f);
+	mk_flow(&f, IPPROTO_UDP, 10);
+	(void)vk_put(&fw[1], &f);
 	start_both();
-	run_ms(100);
+	vc_run_ms(100);
 	ck_assert(owns(IPPROTO_UDP, 10, false, &f));
 	give(IPPROTO_TCP, 11, 10);
 	/* of the first node's table, an expectation needs its master there */
@@ -851,23 +301,22 @@ START_TEST(released_on_the_way)
 	give(IPPROTO_UDP, 10, 0);
 	give(IPPROTO_TCP, 11, 10);
 	give_expect(12, 10);
-	run_ms(1300);
-	wait_until(in_sync());
-	stop(&fw[0]);
-	off = true;
+	vc_settle();
+	vn_die(&fw[0]);
 	before = fw[1].taken;
-	node_takeover(fw[1].node, NODE_TAKEOVER, now);
-	wait_until(fw[1].njobs > 0);
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	vc_wait(fw[1].njobs > 0);
 	ck_assert_uint_eq(fw[1].jobs[0]->n, 1);
-	node_release(fw[1].node, now);
-	wait_until(fw[1].taken > before);
+	node_release(fw[1].node, vc.now);
+	vc_wait(fw[1].taken > before);
 	ck_assert(node_taken(fw[1].node)->aborted);
+	vc_run_ms(20);
 	ck_assert_uint_gt(at(IPPROTO_UDP, 10), 0);
 	ck_assert_ptr_null(written(IPPROTO_TCP, 11, false));
 	/* and can be made again */
 	before = fw[1].taken;
-	node_takeover(fw[1].node, NODE_TAKEOVER, now);
-	wait_until(fw[1].taken > before);
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	vc_wait(fw[1].taken > before);
 	ck_assert_uint_gt(expected_at(12), at(IPPROTO_TCP, 11));
 }
 END_TEST
@@ -883,7 +332,7 @@ START_TEST(helpers_and_labels_are_lost)
 	start_both();
 	fw[1].no_labels = true;
 	for (p = 10; p < 16; p++) {
-		make(&f, IPPROTO_UDP, p);
+		mk_flow(&f, IPPROTO_UDP, p);
 		if (p % 2 == 0) {
 			strcpy(f.helper, p < 14 ? "gone" : "ftp");
 			f.has |= FLOW_HAS_HELPER;
@@ -892,7 +341,7 @@ START_TEST(helpers_and_labels_are_lost)
 			f.rare.labels[0] = 1;
 			f.has |= FLOW_HAS_LABELS;
 		}
-		give_flow(&f);
+		vk_new(&fw[0], &f);
 	}
 	k = takeover();
 	ck_assert_uint_eq(k->failed, 0);
@@ -901,7 +350,7 @@ START_TEST(helpers_and_labels_are_lost)
 	ck_assert_uint_eq(k->lost_labels, 3);
 	ck_assert_uint_eq(k->lost_master, 0);
 	/* the kernel was read again: the table does not claim what it has not */
-	run_ms(200);
+	vc_run_ms(200);
 	for (p = 10; p < 16; p++) {
 		ck_assert(owns(IPPROTO_UDP, p, false, &f));
 		ck_assert_uint_eq(f.has & FLOW_HAS_LABELS, 0);
@@ -915,10 +364,10 @@ END_TEST
 static uint32_t
 timeout_at(uint8_t proto, uint16_t port, bool expect)
 {
-	const struct entry	*e = written(proto, port, expect);
+	const struct vk_entry	*e = written(proto, port, expect);
 
 	ck_assert_ptr_nonnull(e);
-	return e->timeout_s;
+	return e->written_s;
 }
 
 /* Fixed by the configuration, as told, the kernel's if none was told, or else Linux's. */
@@ -926,35 +375,35 @@ START_TEST(timeouts)
 {
 	struct flow	 f;
 
-	conf2.fixed_s[FLOW_TIMEOUT_TCP_ESTABLISHED] = 7200;
-	conf2.fixed_s[FLOW_TIMEOUT_SCTP_ESTABLISHED] = 99;
-	conf2.default_s[FLOW_TIMEOUT_TCP_ESTABLISHED] = 5000;
-	conf2.default_s[FLOW_TIMEOUT_UDP_STREAM] = 33;
+	vc.conf.fixed_s[FLOW_TIMEOUT_TCP_ESTABLISHED] = 7200;
+	vc.conf.fixed_s[FLOW_TIMEOUT_SCTP_ESTABLISHED] = 99;
+	vc.conf.default_s[FLOW_TIMEOUT_TCP_ESTABLISHED] = 5000;
+	vc.conf.default_s[FLOW_TIMEOUT_UDP_STREAM] = 33;
 	start_both();
 	give(IPPROTO_TCP, 10, 0);
 	give(IPPROTO_UDP, 11, 0);
-	make(&f, IPPROTO_TCP, 12);		/* not established: as told */
+	mk_flow(&f, IPPROTO_TCP, 12);		/* not established: as told */
 	f.tcp_state = FLOW_TCP_FIN_WAIT;
-	give_flow(&f);
-	make(&f, IPPROTO_UDP, 13);		/* offloaded: none was told */
+	vk_new(&fw[0], &f);
+	mk_flow(&f, IPPROTO_UDP, 13);		/* offloaded: none was told */
 	f.timeout_s = 0;
 	f.has &= ~FLOW_HAS_TIMEOUT;
-	give_flow(&f);
-	make(&f, IPPROTO_TCP, 14);
+	vk_new(&fw[0], &f);
+	mk_flow(&f, IPPROTO_TCP, 14);
 	f.timeout_s = 0;
 	f.tcp_state = FLOW_TCP_TIME_WAIT;
-	give_flow(&f);
-	make(&f, IPPROTO_TCP, 15);
+	vk_new(&fw[0], &f);
+	mk_flow(&f, IPPROTO_TCP, 15);
 	f.timeout_s = 0;
-	give_flow(&f);
-	make(&f, IPPROTO_SCTP, 16);
+	vk_new(&fw[0], &f);
+	mk_flow(&f, IPPROTO_SCTP, 16);
 	f.rare.sctp_state = FLOW_SCTP_ESTABLISHED;
 	f.has |= FLOW_HAS_SCTP;
-	give_flow(&f);
+	vk_new(&fw[0], &f);
 	give_expect(17, 11);
-	make_expect(&f, 18, 11);
+	mk_expect(&f, 18, 11);
 	f.timeout_s = 0;
-	give_flow(&f);
+	vk_new(&fw[0], &f);
 	ck_assert_uint_eq(takeover()->failed, 0);
 	ck_assert_uint_eq(timeout_at(IPPROTO_TCP, 10, false), 7200);
 	ck_assert_uint_eq(timeout_at(IPPROTO_UDP, 11, false), 1000);
@@ -968,18 +417,482 @@ START_TEST(timeouts)
 }
 END_TEST
 
+/* --- what is here already ------------------------------------------------------------------------ */
+
+/* The kernel has it, and nobody has seen it be born.  NATed unless nat is 0. */
+static void
+find_flow(struct vnode *v, uint16_t port, uint16_t nat, uint32_t mark, uint32_t packets)
+{
+	struct vk_entry	*e;
+	struct flow	 f;
+
+	mk_flow(&f, IPPROTO_TCP, port);
+	f.mark = mark;
+	if (nat != 0) {
+		f.reply.l4dst = nat;
+		f.status |= FLOW_S_SRC_NAT | FLOW_S_SRC_NAT_DONE;
+	}
+	e = vk_put(v, &f);
+	e->f.packets = packets;
+	node_resync(v->node);
+}
+
+static uint32_t
+mark_of(const struct vnode *v, uint16_t port)
+{
+	const struct vk_entry	*e = vk_tcp(v, port);
+
+	ck_assert_msg(e != NULL, "port %u is not there", port);
+	return e->f.mark;
+}
+
+static uint16_t
+nat_of(const struct vnode *v, uint16_t port)
+{
+	const struct vk_entry	*e = vk_tcp(v, port);
+
+	ck_assert_msg(e != NULL, "port %u is not there", port);
+	return e->f.reply.l4dst;
+}
+
+/* The first of two nodes has ports 10 to 19 and was active, the second one takes over. */
+static const struct node_taken *
+second(void)
+{
+	vc_settle();
+	vn_release(&fw[0]);
+	return vn_command(&fw[1], NODE_TAKEOVER);
+}
+
+START_TEST(same_life_unused)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	vk_open(&fw[0], 10, 11);
+	k = second();
+	ck_assert_uint_eq(k->created, 2);
+	vc_run_s(60);
+	vk_mark(&fw[0], vk_tcp(&fw[0], 10), 3, false);
+	vc_settle();
+	/* told, and followed in place */
+	ck_assert_uint_eq(mark_of(&fw[1], 10), 3);
+	k = vn_command(&fw[1], NODE_TAKEOVER);
+	ck_assert_uint_eq(k->created, 0);
+	ck_assert_uint_eq(k->updated, 2);
+	ck_assert_uint_eq(fw[1].ops[KOP_DELETE], 0);
+	ck_assert_uint_gt(vk_tcp(&fw[1], 11)->expires_us, vc.now + 990000000);
+}
+END_TEST
+
+/* Carried by the other node since this one was released: its state counts. */
+START_TEST(same_life_stale)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	vk_open(&fw[0], 10, 11);
+	ck_assert_uint_eq(second()->created, 2);
+	vk_mark(&fw[1], vk_tcp(&fw[1], 10), 5, false);
+	vk_mark(&fw[1], vk_tcp(&fw[1], 11), 5, false);
+	vc_settle();
+	vc_run_ms(200);
+	vk_mark(&fw[0], vk_tcp(&fw[0], 11), 6, false);	/* packets came here since */
+	vc_settle();
+	vn_release(&fw[1]);
+	k = vn_command(&fw[0], NODE_TAKEOVER);
+	ck_assert_uint_eq(k->updated, 1);
+	ck_assert_uint_eq(k->ours, 1);
+	ck_assert_uint_eq(mark_of(&fw[0], 10), 5);
+	ck_assert_uint_eq(mark_of(&fw[0], 11), 6);
+	/* a second one in a row finds them in use, or says nothing new */
+	vk_mark(&fw[0], vk_tcp(&fw[0], 10), 8, false);
+	vc_run_ms(20);
+	(void)vn_command(&fw[0], NODE_TAKEOVER);
+	ck_assert_uint_eq(mark_of(&fw[0], 10), 8);
+}
+END_TEST
+
+START_TEST(same_life_in_use)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	vk_open(&fw[0], 10, 10);
+	(void)second();
+	vk_mark(&fw[1], vk_tcp(&fw[1], 10), 5, false);
+	vc_settle();
+	vn_takeover(&fw[0]);
+	vk_mark(&fw[0], vk_tcp(&fw[0], 10), 6, false);
+	vc_settle();
+	k = vn_command(&fw[1], NODE_TAKEOVER);
+	ck_assert_uint_eq(k->ours, 1);
+	ck_assert_uint_eq(mark_of(&fw[1], 10), 5);
+}
+END_TEST
+
+START_TEST(older_and_younger_lives)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	vc_settle();
+	vn_release(&fw[0]);
+	vk_open(&fw[0], 12, 12);
+	vc_settle();
+	vk_open(&fw[1], 12, 12);
+	vk_mark(&fw[1], vk_tcp(&fw[1], 12), 5, false);
+	vk_open(&fw[1], 13, 13);
+	vc_settle();
+	vk_open(&fw[0], 13, 13);
+	vk_mark(&fw[0], vk_tcp(&fw[0], 13), 6, false);
+	vc_settle();
+	k = vn_command(&fw[1], NODE_TAKEOVER);
+	ck_assert_uint_eq(mark_of(&fw[1], 12), 5);	/* ours is the younger one */
+	ck_assert_uint_eq(mark_of(&fw[1], 13), 6);	/* theirs is */
+	ck_assert_uint_eq(k->failed, 0);
+	ck_assert_uint_ge(fw[1].ops[KOP_DELETE], 1);
+}
+END_TEST
+
+/* Births are not known, and the translations differ. */
+START_TEST(other_lives)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	find_flow(&fw[0], 10, 110, 0, 1);
+	find_flow(&fw[0], 11, 111, 0, 1);
+	find_flow(&fw[1], 10, 210, 0, 1);
+	find_flow(&fw[1], 11, 211, 0, 1);
+	vc_settle();
+	vk_mark(&fw[1], vk_tcp(&fw[1], 11), 1, false);
+	k = second();
+	ck_assert_uint_eq(nat_of(&fw[1], 10), 110);	/* without use here */
+	ck_assert_uint_eq(nat_of(&fw[1], 11), 211);	/* in use */
+	ck_assert_uint_eq(k->created, 1);
+	ck_assert_uint_eq(k->ours, 1);
+	vc_settle();
+	ck_assert(vn_owns_tcp(&fw[1], 10, NULL));
+}
+END_TEST
+
+/* The kernel refuses the younger life after the older one has gone: the table knows. */
+START_TEST(replacement_refused)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	vk_open(&fw[1], 10, 10);
+	vc_settle();
+	vn_release(&fw[0]);
+	vk_open(&fw[0], 10, 10);
+	vc_settle();
+	fw[1].refuses[0] = fw[1].refuses[1] = 10;
+	k = vn_command(&fw[1], NODE_TAKEOVER);
+	ck_assert_uint_eq(k->failed, 1);
+	vc_run_ms(300);
+	ck_assert(!vk_has(&fw[1], 10, 10));
+	ck_assert(!vn_owns_tcp(&fw[1], 10, NULL));
+	/* that nobody told us to remove it is no end */
+	fw[1].refuses[0] = 0;
+	vc_wait(vk_has(&fw[1], 10, 10));
+}
+END_TEST
+
+/* --- several origins ------------------------------------------------------------------------------ */
+
+static void
+three(void)
+{
+	unsigned	 i;
+
+	vc_fini();
+	vc_init(3);
+	for (i = 0; i < 3; i++)
+		vn_start(&fw[i]);
+}
+
+START_TEST(the_youngest_counts)
+{
+	three();
+	vn_takeover(&fw[1]);			/* the highest term is not enough */
+	vn_release(&fw[1]);
+	vc_settle();
+	find_flow(&fw[1], 9, 0, 1, 1);
+	vk_open(&fw[1], 10, 10);
+	vc_settle();
+	vk_open(&fw[0], 10, 10);
+	vk_mark(&fw[0], vk_tcp(&fw[0], 10), 7, false);
+	vk_open(&fw[0], 11, 11);
+	vc_settle();
+	vk_open(&fw[1], 11, 11);
+	vk_mark(&fw[1], vk_tcp(&fw[1], 11), 8, false);
+	vc_settle();
+	vn_takeover(&fw[2]);
+	ck_assert_uint_eq(mark_of(&fw[2], 10), 7);
+	ck_assert_uint_eq(mark_of(&fw[2], 11), 8);
+	/* each key once, and again the same */
+	ck_assert_uint_eq(vn_command(&fw[2], NODE_TAKEOVER)->flows, 3);
+	ck_assert_uint_eq(mark_of(&fw[2], 10), 7);
+}
+END_TEST
+
+START_TEST(then_the_highest_term)
+{
+	three();
+	find_flow(&fw[0], 10, 110, 0, 1);
+	find_flow(&fw[1], 10, 210, 0, 1);
+	vn_takeover(&fw[_i]);
+	vn_release(&fw[_i]);
+	vc_settle();
+	/* the other one's entry was replaced by that takeover or not: it is there in any case */
+	ck_assert(vk_has(&fw[1 - _i], 10, 10));
+	vn_takeover(&fw[2]);
+	ck_assert_uint_eq(nat_of(&fw[2], 10), nat_of(&fw[_i], 10));
+}
+END_TEST
+
+START_TEST(then_the_lower_id)
+{
+	uint64_t	 id[2];
+	unsigned	 first;
+
+	three();
+	find_flow(&fw[0], 10, 110, 0, 1);
+	find_flow(&fw[1], 10, 210, 0, 1);
+	vc_settle();
+	ck_assert_int_eq(seal_node_id("test", "fw1", &id[0]), 0);
+	ck_assert_int_eq(seal_node_id("test", "fw2", &id[1]), 0);
+	first = id[0] < id[1] ? 0 : 1;
+	vn_takeover(&fw[2]);
+	ck_assert_uint_eq(nat_of(&fw[2], 10), first == 0 ? 110 : 210);
+}
+END_TEST
+
+/* The births of two of three are known: each beats another one, and one wins all the same. */
+START_TEST(a_circle_of_births)
+{
+	struct flow	 f;
+	unsigned	 i, writes;
+
+	vc_fini();
+	vc_init(4);
+	for (i = 0; i < 4; i++)
+		vn_start(&fw[i]);
+	vc_settle();
+	for (i = 0; i < 3; i++) {
+		if (i == (unsigned)_i) {
+			find_flow(&fw[i], 10, (uint16_t)(110 + 100 * i), i + 1, 1);
+			continue;
+		}
+		mk_flow(&f, IPPROTO_TCP, 10);
+		f.tcp_state = FLOW_TCP_SYN_SENT;
+		f.reply.l4dst = (uint16_t)(110 + 100 * i);
+		f.mark = i + 1;
+		vk_new(&fw[i], &f);
+		vc_run_s(2);
+	}
+	vc_settle();
+	vn_takeover(&fw[3]);
+	vc_settle();
+	ck_assert_uint_eq(mark_of(&fw[3], 10), nat_of(&fw[3], 10) / 100);
+	writes = fw[3].writes;
+	ck_assert_uint_ge(writes, 1);
+	ck_assert_uint_le(writes, 3);
+	vn_takeover(&fw[3]);
+	vc_run_s(30);
+	vn_takeover(&fw[3]);
+	ck_assert(vk_has(&fw[3], 10, 10));
+	ck_assert_uint_le(fw[3].writes, writes + 4);
+}
+END_TEST
+
+/* --- on the way ---------------------------------------------------------------------------------------- */
+
+/* What the kernel was given before the release is ours when its answer comes, and counts no more. */
+START_TEST(answers_after_the_release)
+{
+	const struct node_taken	*k;
+	struct flow		 f;
+
+	start_both();
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	vn_die(&fw[0]);
+	vc_run_ms(1500);
+	fw[1].stop_tell = true;
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	vc_run_ms(50);
+	vn_release(&fw[1]);
+	ck_assert_uint_eq(fw[1].taken, 1);		/* at once */
+	k = node_taken(fw[1].node);
+	ck_assert(k->aborted);
+	ck_assert(!k->running);
+	ck_assert_uint_eq(k->created, 0);
+	ck_assert_uint_eq(k->ended_us, vc.now);
+	fw[1].stop_tell = false;
+	vc_run_ms(100);
+	ck_assert_uint_eq(node_taken(fw[1].node)->created, 0);
+	ck_assert(vk_has(&fw[1], 10, 19));
+	ck_assert(vn_owns(&fw[1], &vk_tcp(&fw[1], 19)->f, &f));
+	ck_assert_int_eq(node_role(fw[1].node), NODE_STANDBY);
+	ck_assert_uint_eq(fw[1].taken, 1);
+	/* and the next takeover finds everything */
+	k = vn_command(&fw[1], NODE_TAKEOVER);
+	ck_assert(!k->aborted);
+	ck_assert_uint_eq(k->flows, 10);
+	ck_assert_uint_eq(k->created + k->updated + k->ours, 10);
+}
+END_TEST
+
+/* Takeover, release, takeover, while answers of the first one are still to come. */
+START_TEST(released_and_taken_again)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	vn_die(&fw[0]);
+	vc_run_ms(1500);
+	if (_i == 0)
+		fw[1].stop_work = true;
+	else
+		fw[1].stop_tell = true;
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	vc_run_ms(50);
+	vn_release(&fw[1]);
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	vc_run_ms(50);
+	fw[1].stop_work = fw[1].stop_tell = false;
+	vc_wait(fw[1].taken == 2);
+	k = node_taken(fw[1].node);
+	ck_assert(!k->aborted);
+	ck_assert_uint_eq(k->flows, 10);
+	ck_assert(vk_has(&fw[1], 10, 19));
+	ck_assert_uint_eq(k->failed, 0);
+	vc_run_ms(500);
+	ck_assert(!node_taking(fw[1].node));
+	ck_assert(vn_owns_tcp(&fw[1], 10, NULL));
+}
+END_TEST
+
+/* A second takeover joins the first one: both get its result. */
+START_TEST(joined)
+{
+	start_both();
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	vn_die(&fw[0]);
+	vc_run_ms(1500);
+	fw[1].stop_work = true;
+	node_takeover(fw[1].node, NODE_COMMIT, vc.now);
+	vc_run_ms(20);
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	vc_run_ms(20);
+	node_takeover(fw[1].node, NODE_COMMIT, vc.now);
+	vc_run_ms(20);
+	ck_assert_uint_eq(fw[1].taken, 0);
+	fw[1].stop_work = false;
+	vc_wait(fw[1].taken == 1);
+	ck_assert_int_eq(node_taken(fw[1].node)->what, NODE_TAKEOVER);
+	ck_assert_int_eq(node_role(fw[1].node), NODE_ACTIVE);
+	ck_assert(vk_has(&fw[1], 10, 19));
+	vc_run_ms(500);
+	ck_assert_uint_eq(fw[1].taken, 1);
+}
+END_TEST
+
+/* A commit on a standby fills the kernel and changes no role; nothing is followed. */
+START_TEST(commit_on_a_standby)
+{
+	const struct node_taken	*k;
+
+	start_both();
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	k = vn_command(&fw[1], NODE_COMMIT);
+	ck_assert_uint_eq(k->created, 10);
+	ck_assert_int_eq(node_role(fw[1].node), NODE_STANDBY);
+	ck_assert_int_eq(node_role(fw[0].node), NODE_ACTIVE);
+	ck_assert(vk_has(&fw[1], 10, 19));
+	vk_open(&fw[0], 20, 20);
+	vc_settle();
+	ck_assert(!vk_has(&fw[1], 20, 20));
+	/* and a later takeover takes the rest */
+	ck_assert_uint_eq(second()->created, 1);
+}
+END_TEST
+
+/* Down in the middle of it; and the next daemon knows that it was not done. */
+START_TEST(shut_down_in_the_middle)
+{
+	start_both();
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	vn_release(&fw[0]);
+	fw[1].stop_work = true;
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	vc_run_ms(20);
+	ck_assert(fw[1].taking);
+	node_leave(fw[1].node, vc.now);
+	vn_kill(&fw[1]);
+	ck_assert(fw[1].taking);
+	ck_assert(!vk_has(&fw[1], 10, 10));
+	vn_start(&fw[1]);
+	vc_wait(!fw[1].taking);
+	ck_assert_int_eq(node_role(fw[1].node), NODE_ACTIVE);
+	ck_assert(vk_has(&fw[1], 10, 19));
+}
+END_TEST
+
+/* A lost peer may be forgotten while it is followed, but not during a command. */
+START_TEST(forgotten_meanwhile)
+{
+	start_both();
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	vn_takeover(&fw[1]);
+	vc_settle();
+	fw[1].stop_work = true;
+	ck_assert_int_eq(node_forget(fw[1].node, 0, vc.now), -EBUSY);
+	vn_die(&fw[0]);
+	vc_run_ms(1300);
+	ck_assert(node_taking(fw[1].node));
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	ck_assert_int_eq(node_forget(fw[1].node, 0, vc.now), -EAGAIN);
+	vn_release(&fw[1]);
+	fw[1].stop_work = false;
+	vc_run_ms(100);
+	vn_takeover(&fw[1]);
+	vn_takeover(&fw[1]);
+	/* followed, because it has lapsed in silence */
+	vk_destroy(&fw[1], vk_tcp(&fw[1], 10), false);
+	fw[1].stop_work = true;
+	vc_run_ms(500);
+	ck_assert_uint_gt(fw[1].njobs, 0);
+	ck_assert_int_eq(node_forget(fw[1].node, 0, vc.now), 0);
+	fw[1].stop_work = false;
+	vc_run_ms(500);
+	ck_assert(!node_taking(fw[1].node));
+	ck_assert(vk_has(&fw[1], 10, 19));
+}
+END_TEST
+
 int
 main(void)
 {
 	Suite	*s = suite_create("takeover");
-	TCase	*tc = tcase_create("takeover");
+	TCase	*tc = tcase_create("order"), *table = tcase_create("table");
+	TCase	*origins = tcase_create("origins"), *course = tcase_create("course");
 	SRunner	*sr;
 	int	 failed;
 
-	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_checked_fixture(tc, setup, vc_fini);
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, masters_go_first);
-	tcase_add_loop_test(tc, many_masters, 0, JOBS);
+	tcase_add_loop_test(tc, many_masters, 0, 3);
 	tcase_add_test(tc, deep_and_round);
 	tcase_add_test(tc, masters_that_are_gone);
 	tcase_add_test(tc, masters_of_our_own);
@@ -987,7 +900,29 @@ main(void)
 	tcase_add_test(tc, released_on_the_way);
 	tcase_add_test(tc, helpers_and_labels_are_lost);
 	tcase_add_test(tc, timeouts);
+	tcase_add_test(table, same_life_unused);
+	tcase_add_test(table, same_life_stale);
+	tcase_add_test(table, same_life_in_use);
+	tcase_add_test(table, older_and_younger_lives);
+	tcase_add_test(table, other_lives);
+	tcase_add_test(table, replacement_refused);
+	tcase_add_test(origins, the_youngest_counts);
+	tcase_add_loop_test(origins, then_the_highest_term, 0, 2);
+	tcase_add_test(origins, then_the_lower_id);
+	tcase_add_loop_test(origins, a_circle_of_births, 0, 3);
+	tcase_add_test(course, answers_after_the_release);
+	tcase_add_loop_test(course, released_and_taken_again, 0, 2);
+	tcase_add_test(course, joined);
+	tcase_add_test(course, commit_on_a_standby);
+	tcase_add_test(course, shut_down_in_the_middle);
+	tcase_add_test(course, forgotten_meanwhile);
+	tcase_add_checked_fixture(table, setup, vc_fini);
+	tcase_add_checked_fixture(origins, setup, vc_fini);
+	tcase_add_checked_fixture(course, setup, vc_fini);
 	suite_add_tcase(s, tc);
+	suite_add_tcase(s, table);
+	suite_add_tcase(s, origins);
+	suite_add_tcase(s, course);
 	sr = srunner_create(s);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);

@@ -9,38 +9,15 @@
 #include <string.h>
 
 #include "flowgen.h"
+#include "rnd.h"
 
 /* Attributes of later versions have higher types than those of this one. */
 #define LATER	(FLOW_A_COPY + 1)
-
-static uint64_t	 state;
 
 const uint8_t	 fg_protos[FG_PROTOS] = {
 	IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_GRE, IPPROTO_SCTP, IPPROTO_DCCP,
 	IPPROTO_UDPLITE, IPPROTO_ESP, IPPROTO_AH, 0, 255
 };
-
-void
-fg_seed(uint64_t seed)
-{
-	state = seed;
-}
-
-uint64_t
-fg_rnd(void)
-{
-	uint64_t	 z = state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
-unsigned
-fg_below(unsigned n)
-{
-	return (unsigned)(fg_rnd() % n);
-}
 
 size_t
 fg_addr_len(const struct flow *f)
@@ -55,13 +32,13 @@ fg_addr(struct flow_addr *a, size_t alen)
 
 	memset(a, 0, sizeof(*a));
 	for (i = 0; i < alen; i++)
-		a->b[i] = (uint8_t)fg_rnd();
+		a->b[i] = (uint8_t)rnd_u64();
 }
 
 uint32_t
 fg_value(void)
 {
-	return (uint32_t)fg_rnd() >> (8 * fg_below(4));
+	return (uint32_t)rnd_u64() >> (8 * rnd_below(4));
 }
 
 /* --- flows ---------------------------------------------------------------- */
@@ -71,8 +48,8 @@ random_tuple(struct flow_tuple *t, size_t alen)
 {
 	fg_addr(&t->src, alen);
 	fg_addr(&t->dst, alen);
-	t->l4src = (uint16_t)fg_rnd();
-	t->l4dst = (uint16_t)fg_rnd();
+	t->l4src = (uint16_t)rnd_u64();
+	t->l4dst = (uint16_t)rnd_u64();
 }
 
 static void
@@ -82,8 +59,8 @@ random_key(struct flow *f, uint8_t family, uint8_t proto, unsigned zone_dir)
 	f->family = family;
 	f->proto = proto;
 	f->zone_dir = (uint8_t)zone_dir;
-	f->zone = zone_dir == FLOW_ZONE_NONE ? 0 : (uint16_t)(1 + fg_below(65535));
-	f->incarnation = (uint8_t)fg_rnd();
+	f->zone = zone_dir == FLOW_ZONE_NONE ? 0 : (uint16_t)(1 + rnd_below(65535));
+	f->incarnation = (uint8_t)rnd_u64();
 	random_tuple(&f->orig, fg_addr_len(f));
 	flow_tuple_invert(f->family, f->proto, &f->orig, &f->reply);
 	f->has = FLOW_HAS_REPLY;
@@ -95,10 +72,10 @@ random_tcp(struct flow *f)
 	int	 d;
 
 	f->has |= FLOW_HAS_TCP_STATE | FLOW_HAS_TCP_FLAGS | FLOW_HAS_TCP_WSCALE;
-	f->tcp_state = (uint8_t)fg_below(FLOW_TCP_STATES);
+	f->tcp_state = (uint8_t)rnd_below(FLOW_TCP_STATES);
 	for (d = 0; d < 2; d++) {
-		f->tcp_flags[d] = (uint8_t)(fg_rnd() & FLOW_TF_REPLICATED);
-		f->tcp_wscale[d] = (uint8_t)fg_below(FLOW_WSCALE_MAX + 1);
+		f->tcp_flags[d] = (uint8_t)(rnd_u64() & FLOW_TF_REPLICATED);
+		f->tcp_wscale[d] = (uint8_t)rnd_below(FLOW_WSCALE_MAX + 1);
 	}
 }
 
@@ -110,9 +87,9 @@ random_nat(struct flow *f, unsigned nat)
 	if (nat & 2)
 		fg_addr(&f->reply.dst, fg_addr_len(f));
 	if (nat & 4)
-		f->reply.l4src = (uint16_t)fg_rnd();
+		f->reply.l4src = (uint16_t)rnd_u64();
 	if (nat & 8)
-		f->reply.l4dst = (uint16_t)fg_rnd();
+		f->reply.l4dst = (uint16_t)rnd_u64();
 }
 
 void
@@ -124,7 +101,7 @@ fg_flow(struct flow *f, uint8_t family, uint8_t proto, unsigned zone_dir, unsign
 	f->status = fg_value() & FLOW_S_REPLICATED;
 	if (proto == IPPROTO_GRE)
 		f->status &= ~FLOW_S_FIXED_TIMEOUT;	/* a matter of one kernel */
-	if (fg_below(2) == 0)
+	if (rnd_below(2) == 0)
 		f->mark = fg_value();
 	if (proto == IPPROTO_TCP)
 		random_tcp(f);
@@ -147,7 +124,7 @@ random_name(char *name, size_t len)
 	size_t	 i;
 
 	for (i = 0; i < len; i++)
-		name[i] = (char)('!' + fg_below('~' - '!' + 1));
+		name[i] = (char)('!' + rnd_below('~' - '!' + 1));
 	name[len] = '\0';
 }
 
@@ -161,7 +138,7 @@ random_helper(struct flow *f, size_t len)
 static void
 random_master(struct flow *f)
 {
-	f->master_proto = (uint8_t)(1 + fg_below(255));
+	f->master_proto = (uint8_t)(1 + rnd_below(255));
 	random_tuple(&f->master, fg_addr_len(f));
 	f->has |= FLOW_HAS_MASTER;
 }
@@ -173,7 +150,7 @@ random_labels(struct flow *f, size_t n)
 	size_t	 i;
 
 	for (i = 0; i < n; i++)
-		f->rare.labels[i] = (uint8_t)fg_rnd();
+		f->rare.labels[i] = (uint8_t)rnd_u64();
 	f->rare.labels[n - 1] |= 1;
 	f->has |= FLOW_HAS_LABELS;
 }
@@ -188,7 +165,7 @@ random_seqadj(struct flow *f, unsigned mask)
 		if (!(mask & 1u << d))
 			continue;
 		f->rare.seqadj[d].pos = fg_value();
-		f->rare.seqadj[d].before = 0u - fg_below(100);
+		f->rare.seqadj[d].before = 0u - rnd_below(100);
 		f->rare.seqadj[d].after = 1 + fg_value() / 2;
 	}
 	f->has |= FLOW_HAS_SEQADJ;
@@ -207,14 +184,14 @@ static void
 random_protoinfo(struct flow *f)
 {
 	if (f->proto == IPPROTO_SCTP) {
-		f->rare.sctp_state = (uint8_t)fg_below(FLOW_SCTP_STATES);
+		f->rare.sctp_state = (uint8_t)rnd_below(FLOW_SCTP_STATES);
 		f->rare.sctp_vtag[0] = fg_value();
 		f->rare.sctp_vtag[1] = fg_value();
 		f->has |= FLOW_HAS_SCTP;
 	} else if (f->proto == IPPROTO_DCCP) {
-		f->rare.dccp_state = (uint8_t)fg_below(FLOW_DCCP_STATES);
-		f->rare.dccp_role = (uint8_t)fg_below(FLOW_DCCP_ROLES);
-		f->rare.dccp_seq = fg_rnd() >> fg_below(64);
+		f->rare.dccp_state = (uint8_t)rnd_below(FLOW_DCCP_STATES);
+		f->rare.dccp_role = (uint8_t)rnd_below(FLOW_DCCP_ROLES);
+		f->rare.dccp_seq = rnd_u64() >> rnd_below(64);
 		f->has |= FLOW_HAS_DCCP;
 	}
 }
@@ -222,17 +199,17 @@ random_protoinfo(struct flow *f)
 void
 fg_rare(struct flow *f)
 {
-	if (fg_below(3) == 0)
-		random_labels(f, 1 + fg_below(FLOW_LABEL_BYTES));
-	if (fg_below(4) != 0)
+	if (rnd_below(3) == 0)
+		random_labels(f, 1 + rnd_below(FLOW_LABEL_BYTES));
+	if (rnd_below(4) != 0)
 		random_protoinfo(f);
-	if (fg_below(3) == 0)
-		random_helper(f, 1 + fg_below(FLOW_HELPER_MAX));
-	if (fg_below(3) == 0)
+	if (rnd_below(3) == 0)
+		random_helper(f, 1 + rnd_below(FLOW_HELPER_MAX));
+	if (rnd_below(3) == 0)
 		random_master(f);
-	if (fg_below(3) == 0)
-		random_seqadj(f, 1 + fg_below(3));
-	if (fg_below(3) == 0)
+	if (rnd_below(3) == 0)
+		random_seqadj(f, 1 + rnd_below(3));
+	if (rnd_below(3) == 0)
 		random_synproxy(f);
 }
 
@@ -253,9 +230,9 @@ static void
 random_expect_nat(struct flow *f)
 {
 	f->exp.nat = true;
-	f->exp.nat_dir = (uint8_t)fg_below(2);
+	f->exp.nat_dir = (uint8_t)rnd_below(2);
 	fg_addr(&f->exp.nat_addr, fg_addr_len(f));
-	f->exp.nat_l4 = (uint16_t)fg_rnd();
+	f->exp.nat_l4 = (uint16_t)rnd_u64();
 }
 
 static void
@@ -264,10 +241,10 @@ random_expect(struct flow *f, uint8_t family, uint8_t proto, unsigned zone_dir)
 	random_key(f, family, proto, zone_dir);
 	f->expect = true;
 	random_master(f);
-	f->exp.flags = (uint8_t)fg_below(FLOW_E_FLAGS + 1);
-	f->exp.policy = (uint8_t)fg_rnd();
+	f->exp.flags = (uint8_t)rnd_below(FLOW_E_FLAGS + 1);
+	f->exp.policy = (uint8_t)rnd_u64();
 	fg_addr(&f->exp.mask_src, fg_addr_len(f));
-	f->exp.mask_l4src = (uint16_t)fg_rnd();
+	f->exp.mask_l4src = (uint16_t)rnd_u64();
 	f->has |= FLOW_HAS_EXPECT;
 }
 
@@ -275,12 +252,12 @@ void
 fg_expect(struct flow *f, uint8_t family, uint8_t proto, unsigned zone_dir)
 {
 	random_expect(f, family, proto, zone_dir);
-	if (fg_below(4) != 0)
-		random_helper(f, 1 + fg_below(FLOW_HELPER_MAX));
-	if (fg_below(2) == 0)
+	if (rnd_below(4) != 0)
+		random_helper(f, 1 + rnd_below(FLOW_HELPER_MAX));
+	if (rnd_below(2) == 0)
 		random_expect_nat(f);
-	if (fg_below(2) == 0)
-		random_name(f->exp.fn, 1 + fg_below(FLOW_EXPECTFN_MAX));
+	if (rnd_below(2) == 0)
+		random_name(f->exp.fn, 1 + rnd_below(FLOW_EXPECTFN_MAX));
 }
 
 void
@@ -302,14 +279,14 @@ fg_extra(struct flow *f, uint8_t *room, size_t cap)
 	size_t		 len;
 
 	wbuf_init(&w, room, cap);
-	for (; fg_below(3) > 0 && type < 128; type += 1 + fg_below(20)) {
-		len = fg_below(8) == 0 ? 100 : fg_below(6);
+	for (; rnd_below(3) > 0 && type < 128; type += 1 + rnd_below(20)) {
+		len = rnd_below(8) == 0 ? 100 : rnd_below(6);
 		if (wbuf_room(&w) < len + 2)
 			break;
 		wbuf_u8(&w, (uint8_t)type);
 		wbuf_u8(&w, (uint8_t)len);
 		while (len-- > 0)
-			wbuf_u8(&w, (uint8_t)fg_rnd());
+			wbuf_u8(&w, (uint8_t)rnd_u64());
 	}
 	f->extra = w.len > 0 ? room : NULL;
 	f->extra_len = (uint16_t)w.len;
@@ -318,16 +295,16 @@ fg_extra(struct flow *f, uint8_t *room, size_t cap)
 void
 fg_any(struct flow *f, uint8_t *extra, size_t cap)
 {
-	uint8_t	 family = fg_below(2) ? AF_INET6 : AF_INET;
-	uint8_t	 proto = fg_protos[fg_below(FG_PROTOS)];
+	uint8_t	 family = rnd_below(2) ? AF_INET6 : AF_INET;
+	uint8_t	 proto = fg_protos[rnd_below(FG_PROTOS)];
 
-	if (fg_below(4) == 0) {
-		fg_expect(f, family, proto, fg_below(4));
+	if (rnd_below(4) == 0) {
+		fg_expect(f, family, proto, rnd_below(4));
 	} else {
-		fg_flow(f, family, proto, fg_below(4), fg_below(3) == 0 ? 0 : fg_below(16));
-		if (fg_below(2) == 0)
+		fg_flow(f, family, proto, rnd_below(4), rnd_below(3) == 0 ? 0 : rnd_below(16));
+		if (rnd_below(2) == 0)
 			fg_rare(f);
-		if (fg_below(2) == 0)
+		if (rnd_below(2) == 0)
 			fg_born(f);
 	}
 	fg_extra(f, extra, cap);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Generated flows for tests: seeded, so that a failure repeats.
+ * Generated flows for tests, of the random numbers of rnd.h.
  *
  * A generated flow is as flow_unpack() leaves one that it has read: what is
  * not there is zero, and `has' names what is.  Nothing is allocated.
@@ -16,10 +16,6 @@
 /* Protocols of every kind: with ports, ids, keys and with nothing. */
 #define FG_PROTOS	12u
 extern const uint8_t	fg_protos[FG_PROTOS];
-
-void		 fg_seed(uint64_t seed);
-uint64_t	 fg_rnd(void);
-unsigned	 fg_below(unsigned n);
 
 size_t		 fg_addr_len(const struct flow *f);
 void		 fg_addr(struct flow_addr *a, size_t alen);

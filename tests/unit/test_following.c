@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What an active node takes by itself (doc/wire.md, section 8.3): what peers
+ * tell, what was refused, and everything of a peer that may have been active.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctsync/flow.h"
+#include "vcluster.h"
+
+static void
+setup(void)
+{
+	vc_start(2);
+}
+
+static void
+setup3(void)
+{
+	vc_start(3);
+}
+
+/* --- entry by entry ---------------------------------------------------------------------- */
+
+/* A standby's new flow comes to the active node. */
+START_TEST(told_by_a_standby)
+{
+	vk_open(&fw[1], 10, 12);
+	vc_wait(vk_has(&fw[0], 10, 12));
+	ck_assert_uint_eq(node_taken(fw[0].node)->flows, 0);
+	ck_assert(!node_taken(fw[0].node)->running);
+	/* and not the other way */
+	vk_open(&fw[0], 20, 20);
+	vc_settle();
+	ck_assert(!vk_has(&fw[1], 20, 20));
+}
+END_TEST
+
+START_TEST(told_by_another_active_node)
+{
+	vn_takeover(&fw[1]);
+	vk_open(&fw[1], 10, 10);
+	vk_open(&fw[0], 11, 11);
+	vc_wait(vk_has(&fw[0], 10, 11) && vk_has(&fw[1], 10, 11));
+}
+END_TEST
+
+/* Changes of a copy follow; of what is in use here they do not. */
+START_TEST(changes)
+{
+	vk_open(&fw[1], 10, 11);
+	vc_wait(vk_has(&fw[0], 10, 11));
+	vc_settle();
+	vk_mark(&fw[1], vk_tcp(&fw[1], 10), 4, false);
+	vc_wait(vk_tcp(&fw[0], 10)->f.mark == 4);
+	vc_settle();
+	vk_mark(&fw[0], vk_tcp(&fw[0], 11), 6, false);
+	vc_run_ms(50);
+	vk_mark(&fw[1], vk_tcp(&fw[1], 11), 5, false);
+	vc_settle();
+	ck_assert_uint_eq(vk_tcp(&fw[0], 11)->f.mark, 6);
+}
+END_TEST
+
+/* In use here, and the peer tells that the tuple was born again. */
+START_TEST(younger_lives_replace)
+{
+	struct flow	 f;
+
+	vk_open(&fw[0], 10, 10);
+	vc_settle();
+	vc_run_s(3);
+	vk_open(&fw[1], 10, 10);
+	vk_mark(&fw[1], vk_tcp(&fw[1], 10), 9, false);
+	vc_wait(vk_has(&fw[0], 10, 10) && vk_tcp(&fw[0], 10)->f.mark == 9);
+	ck_assert_uint_eq(fw[0].ops[KOP_DELETE], 1);
+	ck_assert_uint_eq(vk_tcp(&fw[0], 10)->f.packets, 0);
+	vc_settle();
+	ck_assert(vn_owns_tcp(&fw[0], 10, &f));
+	ck_assert(f.copy);
+	ck_assert_uint_ge(f.born + 3, VC_WALL_S + (uint32_t)(vc.now / 1000000));
+}
+END_TEST
+
+/* A related flow comes before its master: everything, in the right order. */
+START_TEST(related_before_its_master)
+{
+	struct flow	 f;
+
+	mk_flow(&f, IPPROTO_TCP, 20);
+	mk_master(&f, IPPROTO_UDP, 10);
+	vk_new(&fw[1], &f);
+	vc_run_ms(10);
+	mk_flow(&f, IPPROTO_UDP, 10);
+	vk_new(&fw[1], &f);
+	vc_settle();
+	vc_run_ms(500);
+	ck_assert(vk_has(&fw[0], 20, 20));
+	ck_assert_ptr_nonnull(vk_find(&fw[0], &f));
+}
+END_TEST
+
+/* An entry that an address took along when it went is written again. */
+START_TEST(held_addresses)
+{
+	vk_open(&fw[0], 10, 10);
+	vc_settle();
+	vn_release(&fw[0]);
+	vn_takeover(&fw[1]);
+	vc_settle();
+	/* its address comes back to the first one while the second one is down */
+	vn_kill(&fw[1]);
+	fw[0].address_lost = true;
+	vk_destroy(&fw[0], vk_tcp(&fw[0], 10), false);
+	vc_run_ms(100);
+	ck_assert(vn_owns_tcp(&fw[0], 10, NULL));
+	fw[0].address_lost = false;
+	vn_takeover(&fw[0]);
+	vc_wait(vk_has(&fw[0], 10, 10));
+	vc_run_s(15);
+	ck_assert(vk_has(&fw[0], 10, 10));
+	ck_assert(vn_owns_tcp(&fw[0], 10, NULL));
+}
+END_TEST
+
+/* An active node loses its address, and its peer takes over within the ten seconds. */
+START_TEST(held_for_the_peer)
+{
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	fw[0].address_lost = true;
+	vc_run_ms(10);
+	for (uint16_t p = 10; p < 20; p++)
+		vk_destroy(&fw[0], vk_tcp(&fw[0], p), false);
+	vc_run_ms(2000);
+	vn_takeover(&fw[1]);
+	ck_assert(vk_has(&fw[1], 10, 19));
+	vn_release(&fw[0]);
+	vc_run_s(20);
+	ck_assert(vk_has(&fw[1], 10, 19));
+	ck_assert(!vn_owns_tcp(&fw[0], 10, NULL));
+}
+END_TEST
+
+/* More entries at once than are remembered: a pass over all, and following goes on. */
+START_TEST(queue_overflow)
+{
+	struct local_key	 key;
+	struct flow		 f;
+	unsigned		 i, flows = 70000;
+
+	ck_assert_int_eq(node_role(fw[0].node), NODE_ACTIVE);
+	vk_open(&fw[1], 10, 10);
+	vc_wait(vk_has(&fw[0], 10, 10));
+	vc_settle();
+	fw[0].stop_work = true;
+	vk_open(&fw[1], 11, 11);
+	vc_wait(fw[0].njobs > 0);
+	for (i = 0; i < flows; i++) {
+		mk_flow(&f, IPPROTO_UDP, (uint16_t)i);
+		f.orig.src.b[2] = f.reply.dst.b[2] = (uint8_t)(i >> 16);
+		f.id = 1000000 + i;
+		f.has |= FLOW_HAS_ID;
+		local_prefetch(node_local(fw[1].node), &f, &key);
+		local_event(node_local(fw[1].node), LOCAL_NEW, &f, &key, vc.now);
+	}
+	vc_wait(vn_sees(&fw[0], &fw[1]).flows == flows + 2);
+	ck_assert(node_taking(fw[0].node));
+	fw[0].stop_work = false;
+	vc_wait(!node_taking(fw[0].node));
+	ck_assert_uint_eq(feed_flows(node_feed(fw[0].node)), flows + 2);
+	/* silence of one that had waited when the queue was given up */
+	mk_flow(&f, IPPROTO_UDP, 77);
+	vk_destroy(&fw[0], vk_find(&fw[0], &f), false);
+	vc_wait(vk_find(&fw[0], &f)->there);
+}
+END_TEST
+
+/* --- refused ---------------------------------------------------------------------------------- */
+
+START_TEST(refused_and_retried)
+{
+	const struct node_taken	*k;
+	uint64_t		 at[5], began;
+	unsigned		 i, before;
+
+	vk_open(&fw[0], 10, 14);
+	vc_settle();
+	fw[1].refuses[0] = 11;
+	fw[1].refuses[1] = 12;
+	vn_die(&fw[0]);
+	vc_run_ms(1500);
+	k = vn_command(&fw[1], NODE_TAKEOVER);
+	ck_assert_uint_eq(k->failed, 2);
+	ck_assert_uint_eq(k->created, 3);
+	ck_assert_uint_eq(k->nfailures, 1);
+	ck_assert_int_eq(k->failures[0].err, EEXIST);
+	ck_assert_uint_eq(k->failures[0].count, 2);
+	ck_assert_uint_eq(node_refused(fw[1].node), 2);
+	ck_assert(vn_ready(&fw[1], "refused 2 flows"));
+	began = vc.now;
+	for (i = 0; i < 5; i++) {
+		before = fw[1].ops[KOP_CREATE];
+		while (fw[1].ops[KOP_CREATE] == before)
+			vc_step();
+		at[i] = vc.now;
+		vc_run_ms(50);
+		ck_assert_uint_eq(fw[1].ops[KOP_CREATE] - before, 2);
+	}
+	/* 1, 2, 4, 8, 16 s */
+	for (i = 0; i < 5; i++) {
+		ck_assert_uint_ge(at[i] - began, (1u << i) * 990000u);
+		ck_assert_uint_le(at[i] - began, (1u << i) * 1000000u + 200000);
+		began = at[i];
+	}
+	fw[1].refuses[0] = 0;
+	vc_run_s(33);
+	ck_assert(vk_has(&fw[1], 10, 14));
+	ck_assert_uint_eq(node_refused(fw[1].node), 0);
+	before = fw[1].ops[KOP_CREATE];
+	vc_run_s(70);
+	ck_assert_uint_eq(fw[1].ops[KOP_CREATE], before);
+}
+END_TEST
+
+/* Never more than a minute apart, and no longer than the peer tells it. */
+START_TEST(retries_end_with_the_flow)
+{
+	unsigned	 before;
+
+	fw[0].refuses[0] = fw[0].refuses[1] = 10;
+	vk_open(&fw[1], 10, 11);
+	vc_wait(vk_has(&fw[0], 11, 11) && node_refused(fw[0].node) == 1);
+	vk_tcp(&fw[1], 10)->expires_us = UINT64_MAX;
+	vc_run_s(130);
+	before = fw[0].ops[KOP_CREATE];
+	vc_run_s(61);
+	ck_assert_uint_gt(fw[0].ops[KOP_CREATE], before);
+	vk_close(&fw[1], 10, 10);
+	vc_run_s(61);
+	ck_assert_uint_eq(node_refused(fw[0].node), 0);
+	before = fw[0].ops[KOP_CREATE];
+	vc_run_s(61);
+	ck_assert_uint_eq(fw[0].ops[KOP_CREATE], before);
+}
+END_TEST
+
+/* A release ends the trying as well. */
+START_TEST(no_retries_on_a_standby)
+{
+	unsigned	 before;
+
+	fw[0].refuses[0] = fw[0].refuses[1] = 10;
+	vk_open(&fw[1], 10, 10);
+	vc_wait(node_refused(fw[0].node) == 1);
+	vn_release(&fw[0]);
+	ck_assert_uint_eq(node_refused(fw[0].node), 0);
+	before = fw[0].ops[KOP_CREATE];
+	vc_run_s(20);
+	ck_assert_uint_eq(fw[0].ops[KOP_CREATE], before);
+	fw[0].refuses[0] = 0;
+	vn_takeover(&fw[0]);
+	ck_assert(vk_has(&fw[0], 10, 10));
+}
+END_TEST
+
+/* --- passes ------------------------------------------------------------------------------------ */
+
+/*
+ * What shows a full pass over a peer: the timeout of an unused copy, which the
+ * kernel has let run down meanwhile, is renewed.
+ */
+static void
+age(struct vnode *v, uint16_t port)
+{
+	vk_tcp(v, port)->expires_us = vc.now + 30000000;
+}
+
+static bool
+renewed(const struct vnode *v, uint16_t port)
+{
+	return vk_tcp(v, port)->expires_us > vc.now + 500000000;
+}
+
+/* Both nodes are active, and the first one has a copy of a flow of the second one. */
+static void
+two_active(void)
+{
+	vn_takeover(&fw[1]);
+	vk_open(&fw[1], 10, 10);
+	vc_wait(vk_has(&fw[0], 10, 10));
+	vc_settle();
+	age(&fw[0], 10);
+	vc_run_ms(1000);
+	ck_assert(!renewed(&fw[0], 10));
+}
+
+START_TEST(peer_stops_being_active)
+{
+	two_active();
+	vn_release(&fw[1]);
+	vc_wait(renewed(&fw[0], 10));
+}
+END_TEST
+
+START_TEST(peer_falls_silent)
+{
+	two_active();
+	vn_die(&fw[1]);
+	vc_run_ms(900);
+	ck_assert(!renewed(&fw[0], 10));
+	vc_wait(renewed(&fw[0], 10));
+}
+END_TEST
+
+/* It says that it leaves: at once, not after a second. */
+START_TEST(peer_leaves)
+{
+	two_active();
+	node_leave(fw[1].node, vc.now);
+	vc_run_ms(10);
+	vn_die(&fw[1]);
+	vc_run_ms(300);
+	ck_assert(renewed(&fw[0], 10));
+}
+END_TEST
+
+START_TEST(peer_comes_back_in_its_epoch)
+{
+	two_active();
+	vc_cut(&fw[0], &fw[1], true);
+	vc_wait(renewed(&fw[0], 10));
+	vc_run_ms(500);
+	age(&fw[0], 10);
+	vc_run_ms(500);
+	ck_assert(!renewed(&fw[0], 10));
+	vc_cut(&fw[0], &fw[1], false);
+	vc_wait(renewed(&fw[0], 10));
+}
+END_TEST
+
+START_TEST(peer_in_a_new_generation)
+{
+	two_active();
+	vn_kill(&fw[1]);
+	vn_start(&fw[1]);
+	vc_wait(renewed(&fw[0], 10));
+	vc_settle();
+	vc_settle();
+	age(&fw[0], 10);
+	vc_run_ms(500);
+	ck_assert(!renewed(&fw[0], 10));
+	node_resync(fw[0].node);
+	vc_wait(renewed(&fw[0], 10));
+}
+END_TEST
+
+/* It was active for a moment that nobody saw. */
+START_TEST(term_has_risen)
+{
+	vk_open(&fw[1], 10, 10);
+	vc_wait(vk_has(&fw[0], 10, 10));
+	vc_settle();
+	age(&fw[0], 10);
+	vc_cut(&fw[1], &fw[0], true);
+	vn_takeover(&fw[1]);
+	vn_release(&fw[1]);
+	vc_run_ms(200);
+	ck_assert(!renewed(&fw[0], 10));
+	vc_cut(&fw[1], &fw[0], false);
+	vc_wait(renewed(&fw[0], 10));
+	vc_settle();
+	ck_assert_uint_gt(fw[0].term, fw[1].term);
+}
+END_TEST
+
+/* A standby passes over nobody. */
+START_TEST(standbys_pass_over_nobody)
+{
+	vk_open(&fw[0], 10, 10);
+	vc_settle();
+	vn_die(&fw[0]);
+	vc_run_ms(3000);
+	ck_assert(!vk_has(&fw[1], 10, 10));
+}
+END_TEST
+
+/* Until a pass is done the node says so, and is not ready. */
+START_TEST(incomplete_is_said)
+{
+	vk_open(&fw[1], 10, 10);
+	vc_wait(vk_has(&fw[0], 10, 10));
+	vc_settle();
+	fw[0].stop_tell = true;
+	vn_takeover(&fw[1]);
+	vn_release(&fw[1]);
+	vc_run_ms(500);
+	ck_assert(node_taking(fw[0].node));
+	ck_assert(!vn_ready(&fw[0], "not complete"));
+	fw[0].stop_tell = false;
+	vc_wait(!node_taking(fw[0].node));
+	ck_assert(vn_ready(&fw[0], "active"));
+}
+END_TEST
+
+/* The node starts as an active one: it takes what the peers hold when it is here, or after a while. */
+START_TEST(starts_active)
+{
+	vk_open(&fw[0], 10, 10);
+	vc_settle();
+	vn_kill(&fw[0]);
+	vk_clear(&fw[0]);
+	vk_open(&fw[1], 20, 20);
+	vn_start(&fw[0]);
+	ck_assert(!vn_ready(&fw[0], "waits for the peers"));
+	vc_wait(vk_has(&fw[0], 20, 20) && !node_taking(fw[0].node));
+	vn_kill(&fw[0]);
+	vn_die(&fw[1]);
+	vn_start(&fw[0]);
+	vc_run_ms(VC_BOOT_WAIT_US / 1000 - 100);
+	ck_assert(!vn_ready(&fw[0], "waits for the peers"));
+	vc_run_ms(300);
+	ck_assert(vn_ready(&fw[0], "active"));
+}
+END_TEST
+
+/* --- silence ---------------------------------------------------------------------------------------- */
+
+/* Of a peer that was lost lately it is taken again, of one that is gone for long it is not. */
+START_TEST(silence_and_lost_peers)
+{
+	vk_open(&fw[0], 10, 10);
+	vc_settle();
+	vn_die(&fw[0]);
+	vc_run_ms(1500);
+	vn_takeover(&fw[1]);
+	vk_destroy(&fw[1], vk_tcp(&fw[1], 10), false);
+	vc_wait(vk_tcp(&fw[1], 10) != NULL);
+	vk_tcp(&fw[1], 10)->expires_us = UINT64_MAX;
+	vc_run_s(950);
+	vk_destroy(&fw[1], vk_tcp(&fw[1], 10), false);
+	vc_run_s(5);
+	ck_assert(!vk_has(&fw[1], 10, 10));
+}
+END_TEST
+
+/* From a copy half of what it had is left, and a copy is not renewed from a copy. */
+START_TEST(half_from_a_copy)
+{
+	unsigned	 writes[2];
+
+	vk_open(&fw[0], 10, 10);
+	vc_settle();
+	vn_die(&fw[0]);
+	vc_run_ms(1500);
+	vn_takeover(&fw[1]);
+	ck_assert_uint_eq(vk_tcp(&fw[1], 10)->written_s, MK_TIMEOUT_S);
+	vc_settle();
+	vn_takeover(&fw[2]);			/* the higher term counts, with a copy */
+	vc_settle();
+	ck_assert_uint_eq(vk_tcp(&fw[2], 10)->written_s, MK_TIMEOUT_S / 2);
+	ck_assert_int_eq(node_forget(fw[1].node, vn_peer(&fw[1], &fw[0]), vc.now), 0);
+	writes[0] = vk_tcp(&fw[1], 10)->written;
+	writes[1] = vk_tcp(&fw[2], 10)->written;
+	vn_takeover(&fw[1]);
+	vn_takeover(&fw[2]);
+	vc_settle();
+	ck_assert_uint_eq(vk_tcp(&fw[1], 10)->written, writes[0]);
+	ck_assert_uint_eq(vk_tcp(&fw[2], 10)->written, writes[1]);
+}
+END_TEST
+
+/* Two active nodes hold copies of a flow that nobody uses: they do not live for ever. */
+START_TEST(no_ping_pong)
+{
+	vn_takeover(&fw[1]);
+	vk_open(&fw[2], 10, 10);
+	vc_wait(vk_has(&fw[0], 10, 10) && vk_has(&fw[1], 10, 10));
+	vc_settle();
+	vn_die(&fw[2]);
+	vc_run_ms(1500);
+	vc_settle();
+	ck_assert_int_eq(node_forget(fw[0].node, vn_peer(&fw[0], &fw[2]), vc.now), 0);
+	ck_assert_int_eq(node_forget(fw[1].node, vn_peer(&fw[1], &fw[2]), vc.now), 0);
+	vc_run_s(3 * MK_TIMEOUT_S);
+	ck_assert(!vk_has(&fw[0], 10, 10));
+	ck_assert(!vk_has(&fw[1], 10, 10));
+	ck_assert(node_two_active(fw[0].node));
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite	*s = suite_create("following");
+	TCase	*one = tcase_create("entries"), *refused = tcase_create("refused");
+	TCase	*pass = tcase_create("passes"), *silence = tcase_create("silence");
+	SRunner	*sr;
+	int	 failed;
+
+	tcase_add_test(one, told_by_a_standby);
+	tcase_add_test(one, told_by_another_active_node);
+	tcase_add_test(one, changes);
+	tcase_add_test(one, younger_lives_replace);
+	tcase_add_test(one, related_before_its_master);
+	tcase_add_test(one, held_addresses);
+	tcase_add_test(one, held_for_the_peer);
+	tcase_add_test(one, queue_overflow);
+	tcase_add_test(refused, refused_and_retried);
+	tcase_add_test(refused, retries_end_with_the_flow);
+	tcase_add_test(refused, no_retries_on_a_standby);
+	tcase_add_test(pass, peer_stops_being_active);
+	tcase_add_test(pass, peer_falls_silent);
+	tcase_add_test(pass, peer_leaves);
+	tcase_add_test(pass, peer_comes_back_in_its_epoch);
+	tcase_add_test(pass, peer_in_a_new_generation);
+	tcase_add_test(pass, term_has_risen);
+	tcase_add_test(pass, standbys_pass_over_nobody);
+	tcase_add_test(pass, incomplete_is_said);
+	tcase_add_test(pass, starts_active);
+	tcase_add_test(silence, silence_and_lost_peers);
+	tcase_add_test(silence, half_from_a_copy);
+	tcase_add_test(silence, no_ping_pong);
+	tcase_add_checked_fixture(one, setup, vc_fini);
+	tcase_add_checked_fixture(refused, setup, vc_fini);
+	tcase_add_checked_fixture(pass, setup, vc_fini);
+	tcase_add_checked_fixture(silence, setup3, vc_fini);
+	tcase_set_timeout(one, 60);
+	tcase_set_timeout(silence, 60);
+	suite_add_tcase(s, one);
+	suite_add_tcase(s, refused);
+	suite_add_tcase(s, pass);
+	suite_add_tcase(s, silence);
+	sr = srunner_create(s);
+	srunner_set_tap(sr, "-");
+	srunner_run_all(sr, CK_SILENT);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? 0 : 1;
+}
