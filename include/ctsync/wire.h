@@ -200,18 +200,20 @@ struct wire_probe {
 	uint32_t	 term;
 };
 
-#define WIRE_CLAIM_EXCEPT	32	/* keys that a claim may name */
+#define WIRE_CLAIM_FILTER	256	/* bytes of a filter at most */
 
 /*
  * All that the addressee had told up to pos is in the kernel of the sender, or
- * has ended there, but for the keys whose hashes are named (SipHash-1-3 of the
- * key under the DIGESTKEY of the addressee).
+ * has ended, but for some keys: they are in a Bloom filter, so that any number
+ * of them is named.  A key that is in it by chance only has to wait for a claim
+ * with another salt.
  */
 struct wire_claim {
 	struct wire_pos	 pos;
 	uint32_t	 term;
-	unsigned	 nexcept;
-	uint64_t	 except[WIRE_CLAIM_EXCEPT];
+	uint8_t		 salt;
+	uint16_t	 nfilter;	/* bytes, a power of two from 8 on; 0: no key is named */
+	uint8_t		 filter[WIRE_CLAIM_FILTER];
 };
 
 struct wire_versions {
@@ -266,7 +268,7 @@ void	wire_put_bytes(struct wbuf *w, uint8_t kind, const void *p, size_t n);
 #define WIRE_DIGEST_SIZE	(WIRE_RECORD_HEAD + 12)
 #define WIRE_SNAP_SIZE		(WIRE_RECORD_HEAD + 16)
 #define WIRE_RETELL_SIZE	(WIRE_RECORD_HEAD + 17)
-#define WIRE_CLAIM_SIZE(n)	(WIRE_RECORD_HEAD + 21 + 8 * (size_t)(n))
+#define WIRE_CLAIM_SIZE(n)	(WIRE_RECORD_HEAD + 22 + (size_t)(n))
 
 /*
  * The next record: true and its kind and body, false at the end or when what
@@ -305,6 +307,11 @@ bool	wire_get_ack(struct rbuf *r, struct wire_ack *a);
 bool	wire_get_request(struct rbuf *r, struct wire_request *q);
 bool	wire_get_report(struct rbuf *r, struct wire_report *p);
 bool	wire_get_claim(struct rbuf *r, struct wire_claim *c);
+/* Empty the filter and make it large enough for that many keys, if one can be. */
+void	wire_claim_clear(struct wire_claim *c, uint32_t keys, uint8_t salt);
+/* Name a key by its hash (SipHash-1-3 under the DIGESTKEY of the addressee); and: is it named? */
+void	wire_claim_add(struct wire_claim *c, uint64_t hash);
+bool	wire_claim_has(const struct wire_claim *c, uint64_t hash);
 bool	wire_get_versions(struct rbuf *r, struct wire_versions *v);
 bool	wire_get_boot(struct rbuf *r, struct wire_boot *b);
 /* Exactly n bytes. */

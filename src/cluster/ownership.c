@@ -41,6 +41,9 @@ ownership_new(struct node *n)
 void
 ownership_free(struct ownership *o)
 {
+	if (o == NULL)
+		return;
+	claims_free(o);
 	free(o);
 }
 
@@ -299,10 +302,14 @@ void
 ownership_forget(struct node *n, unsigned peer)
 {
 	struct owner_peer	*p = &n->ownership->peers[peer];
+	struct claim		 claim = p->claim, next = p->next_claim;
 	uint64_t		 generation = p->generation;
 
+	claim.held = next.held = false;
 	memset(p, 0, sizeof(*p));
 	p->generation = generation;
+	p->claim = claim;
+	p->next_claim = next;
 }
 
 /* --- cluster time -------------------------------------------------------------------- */

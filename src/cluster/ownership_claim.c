@@ -3,11 +3,15 @@
  * Claims (doc/wire.md, section 8.4): what an active node tells a peer of the
  * peer's own entries, and what a standby may conclude from it.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "ownership_priv.h"
 #include "purge.h"
 #include "session.h"
+
+#define EXCEPT_MAX	4096u		/* keys that a claim names; more: there is none */
+#define SALT_US		8000000u	/* a salt is used for so long */
 
 /* Is our copy of the peer whole, so that a position in its feed says something? */
 static bool
@@ -21,29 +25,57 @@ whole(const struct node *n, unsigned peer)
 
 /* --- ours ------------------------------------------------------------------------- */
 
+static void
+forget_keys(struct claim *c)
+{
+	free(c->except);
+	c->except = NULL;
+	c->n = c->cap = 0;
+	c->crowded = false;
+}
+
+void
+claims_free(struct ownership *o)
+{
+	unsigned	 i;
+
+	for (i = 0; i < NODE_PEERS_MAX; i++) {
+		forget_keys(&o->peers[i].claim);
+		forget_keys(&o->peers[i].next_claim);
+	}
+}
+
 void
 ownership_claim_begin(struct node *n, unsigned peer)
 {
 	struct claim	*c = &n->ownership->peers[peer].next_claim;
 
-	memset(c, 0, sizeof(*c));
+	forget_keys(c);
 	c->held = whole(n, peer);
 	c->epoch = session_epoch(n->session[peer]);
-	c->what.pos = recv_applied(n->recv[peer]);
+	c->pos = recv_applied(n->recv[peer]);
 }
 
 static void
 name(struct claim *c, uint64_t hash)
 {
-	unsigned	 i;
+	uint64_t	*more;
+	uint32_t	 i, cap;
 
-	for (i = 0; i < c->what.nexcept; i++)
-		if (c->what.except[i] == hash)
+	for (i = 0; i < c->n; i++)
+		if (c->except[i] == hash)
 			return;
-	if (c->what.nexcept == WIRE_CLAIM_EXCEPT)
-		c->crowded = true;
-	else
-		c->what.except[c->what.nexcept++] = hash;
+	if (c->n == c->cap) {
+		cap = c->cap == 0 ? 16 : c->cap * 2;
+		more = cap > EXCEPT_MAX ? NULL : realloc(c->except, cap * sizeof(*more));
+		if (more == NULL) {
+			c->crowded = true;
+			return;
+		}
+		c->except = more;
+		c->cap = cap;
+	}
+	c->except[c->n++] = hash;
 }
 
 void
@@ -62,8 +94,12 @@ ownership_claim_end(struct node *n, unsigned peer, bool is_whole)
 	struct owner_peer	*p = &n->ownership->peers[peer];
 
 	if (ownership_active(n) && is_whole && p->next_claim.held &&
-	    p->next_claim.epoch == session_epoch(n->session[peer]))
+	    p->next_claim.epoch == session_epoch(n->session[peer])) {
+		forget_keys(&p->claim);
 		p->claim = p->next_claim;
+		memset(&p->next_claim, 0, sizeof(p->next_claim));
+	}
+	forget_keys(&p->next_claim);
 	p->next_claim.held = false;
 }
 
@@ -73,7 +109,7 @@ ownership_claim_advance(struct node *n, unsigned peer)
 	struct claim	*c = &n->ownership->peers[peer].claim;
 
 	if (c->held && c->epoch == session_epoch(n->session[peer]) && whole(n, peer))
-		c->what.pos = recv_applied(n->recv[peer]);
+		c->pos = recv_applied(n->recv[peer]);
 }
 
 void
@@ -82,15 +118,19 @@ ownership_put(const struct node *n, unsigned peer, struct wbuf *w)
 	const struct ownership	*o = n->ownership;
 	const struct claim	*c = &o->peers[peer].claim;
 	struct wire_claim	 what;
+	uint32_t		 i;
 
 	wire_put_clock(w, o->clock_s + (uint32_t)(n->now_us / 1000000));
 	if (o->role != NODE_ACTIVE || !c->held || c->crowded || ownership_taking(n) ||
-	    c->epoch != session_epoch(n->session[peer]) ||
-	    wbuf_room(w) < WIRE_CLAIM_SIZE(c->what.nexcept))
+	    c->epoch != session_epoch(n->session[peer]))
 		return;
-	what = c->what;
+	what.pos = c->pos;
 	what.term = o->term;
-	wire_put_claim(w, &what);
+	wire_claim_clear(&what, c->n, (uint8_t)(n->now_us / SALT_US));
+	for (i = 0; i < c->n; i++)
+		wire_claim_add(&what, c->except[i]);
+	if (wbuf_room(w) >= WIRE_CLAIM_SIZE(what.nfilter))
+		wire_put_claim(w, &what);
 }
 
 /* --- theirs ------------------------------------------------------------------------- */
@@ -99,8 +139,8 @@ static bool
 same_claim(const struct wire_claim *a, const struct wire_claim *b)
 {
 	return a->term == b->term && a->pos.v[0] == b->pos.v[0] && a->pos.v[1] == b->pos.v[1] &&
-	    a->nexcept == b->nexcept &&
-	    memcmp(a->except, b->except, a->nexcept * sizeof(a->except[0])) == 0;
+	    a->nfilter == b->nfilter && (a->nfilter == 0 || a->salt == b->salt) &&
+	    memcmp(a->filter, b->filter, a->nfilter) == 0;
 }
 
 /*
@@ -174,17 +214,11 @@ ownership_expendable(const struct node *n, uint32_t h, const uint8_t *key, size_
 {
 	int			 by = ownership_authority(n);
 	const struct wire_claim	*c;
-	uint64_t		 hash;
-	unsigned		 i;
 
 	if (by < 0 || cluster_find(n, (unsigned)by, key, klen) != FTAB_NIL)
 		return false;
 	c = &n->ownership->peers[by].heard.proven;
 	if (feed_version_of(n->feed, h) > c->pos.v[feed_lane_of(n->feed, h)])
 		return false;
-	hash = siphash13(&n->conf.digest_key, key, klen);
-	for (i = 0; i < c->nexcept; i++)
-		if (c->except[i] == hash)
-			return false;
-	return true;
+	return c->nfilter == 0 || !wire_claim_has(c, siphash13(&n->conf.digest_key, key, klen));
 }

@@ -11,9 +11,11 @@
 /* Of a peer: all that it had told up to pos in an epoch is dealt with, but for some keys. */
 struct claim {
 	bool			 held;
-	bool			 crowded;	/* there are more keys than it can name */
+	bool			 crowded;	/* there are too many keys to be named */
 	uint64_t		 epoch;
-	struct wire_claim	 what;
+	struct wire_pos		 pos;
+	uint64_t		*except;	/* hashes of keys that it names, NULL: none */
+	uint32_t		 n, cap;
 };
 
 /* What a peer claims of us. */
@@ -59,6 +61,7 @@ struct ownership {
 extern const struct local_observer	ownership_observer;
 
 /* ownership_claim.c */
+void	claims_free(struct ownership *o);
 void	claims_run(struct node *n, unsigned peer);
 
 #endif

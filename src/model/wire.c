@@ -376,33 +376,75 @@ wire_put_clock(struct wbuf *w, uint32_t seconds)
 void
 wire_put_claim(struct wbuf *w, const struct wire_claim *c)
 {
-	unsigned	 i;
-
-	wire_put_head(w, WIRE_CLAIM, WIRE_CLAIM_SIZE(c->nexcept) - WIRE_RECORD_HEAD);
+	wire_put_head(w, WIRE_CLAIM, WIRE_CLAIM_SIZE(c->nfilter) - WIRE_RECORD_HEAD);
 	put_versions_of(w, &c->pos);
 	wbuf_u32(w, c->term);
-	wbuf_u8(w, (uint8_t)c->nexcept);
-	for (i = 0; i < c->nexcept; i++)
-		wbuf_u64(w, c->except[i]);
+	wbuf_u8(w, c->salt);
+	wbuf_u8(w, (uint8_t)(c->nfilter / 8));
+	wbuf_bytes(w, c->filter, c->nfilter);
 }
 
 bool
 wire_get_claim(struct rbuf *r, struct wire_claim *c)
 {
 	struct wire_claim	 in = { .term = 0 };
-	unsigned		 i;
 	uint8_t			 n;
 
 	if (!get_versions_of(r, &in.pos) || !rbuf_u32(r, &in.term) || in.term == 0 ||
-	    in.term > WIRE_TERM_MAX || !rbuf_u8(r, &n) || n > WIRE_CLAIM_EXCEPT ||
-	    r->len != 8 * (size_t)n)
+	    in.term > WIRE_TERM_MAX || !rbuf_u8(r, &in.salt) || !rbuf_u8(r, &n) ||
+	    n > WIRE_CLAIM_FILTER / 8 || (n & (n - 1)) != 0 || r->len != 8 * (size_t)n)
 		return false;
-	in.nexcept = n;
-	for (i = 0; i < in.nexcept; i++)
-		if (!rbuf_u64(r, &in.except[i]))
-			return false;
+	in.nfilter = (uint16_t)(8 * n);
+	if (!rbuf_bytes(r, in.filter, in.nfilter))
+		return false;
 	*c = in;
 	return true;
+}
+
+void
+wire_claim_clear(struct wire_claim *c, uint32_t keys, uint8_t salt)
+{
+	memset(c->filter, 0, sizeof(c->filter));
+	c->salt = salt;
+	/* two bytes a key: one in 400 others is named by chance */
+	for (c->nfilter = keys == 0 ? 0 : 8; c->nfilter < WIRE_CLAIM_FILTER && c->nfilter < 2 * keys;)
+		c->nfilter = (uint16_t)(c->nfilter * 2);
+}
+
+/* The four places of a hash: 16 bits each of the hash mixed with the salt. */
+static uint64_t
+claim_places(const struct wire_claim *c, uint64_t hash)
+{
+	hash ^= (c->salt + 1) * 0x9e3779b97f4a7c15u;
+	hash = (hash ^ hash >> 30) * 0xbf58476d1ce4e5b9u;
+	hash = (hash ^ hash >> 27) * 0x94d049bb133111ebu;
+	return hash ^ hash >> 31;
+}
+
+void
+wire_claim_add(struct wire_claim *c, uint64_t hash)
+{
+	uint64_t	 p = claim_places(c, hash);
+	unsigned	 i, bit;
+
+	for (i = 0; c->nfilter != 0 && i < 4; i++, p >>= 16) {
+		bit = (unsigned)(p & 0xffff) % (c->nfilter * 8u);
+		c->filter[bit / 8] |= (uint8_t)(1u << bit % 8);
+	}
+}
+
+bool
+wire_claim_has(const struct wire_claim *c, uint64_t hash)
+{
+	uint64_t	 p = claim_places(c, hash);
+	unsigned	 i, bit;
+
+	for (i = 0; c->nfilter != 0 && i < 4; i++, p >>= 16) {
+		bit = (unsigned)(p & 0xffff) % (c->nfilter * 8u);
+		if (!(c->filter[bit / 8] & 1u << bit % 8))
+			return false;
+	}
+	return c->nfilter != 0;
 }
 
 void

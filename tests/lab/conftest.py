@@ -27,6 +27,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes longer than about 15 s")
     config.addinivalue_line("markers", "smoke: short, for the inner loop and for sanitized daemons")
 
 
@@ -54,6 +55,9 @@ def pytest_runtest_makereport(item, call):
     lab.keep = True
     for fw in (lab.fw1, lab.fw2):
         report.sections.append((f"log of {fw.name}", fw.log_tail(40)))
+        if hasattr(fw, "keepalived_log"):
+            states = [text for text in fw.keepalived_log().splitlines() if " STATE" in text]
+            report.sections.append((f"keepalived of {fw.name}", "\n".join(states[-20:])))
     report.sections.append(("run directory", str(lab.run_dir)))
 
 

@@ -50,14 +50,18 @@ class LabError(Exception):
 
 
 def wait_for(condition, timeout, what, interval=0.02):
-    """Poll condition() until it is true and return its value; LabError after timeout seconds."""
+    """Poll condition() until it is true and return its value; LabError after timeout seconds.
+
+    what: what was waited for, or a function that says it then.
+    """
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise LabError(f"timed out after {timeout} s: {what}")
+            text = what() if callable(what) else what
+            raise LabError(f"timed out after {timeout} s: {text}")
         time.sleep(interval)
 
 
@@ -318,11 +322,14 @@ takeover = {{ inject = "{inject}"; boot_wait_s = {boot_wait_s}; }};
         """Start the daemon (config: see write_config) and wait until its control socket answers."""
         if config or not self.config.exists():
             self.write_config(**config)
-        self.daemon = self.spawn(self.lab.bin(program), "-c", self.config,
-                                 log=f"{self.name}-ctsyncd.log")
+        self.daemon = self.spawn(*self.daemon_command(program), log=f"{self.name}-ctsyncd.log")
         if wait:
             wait_for(self._daemon_answers, 10, f"{self.name}: ctsyncd to answer")
         return self.daemon
+
+    def daemon_command(self, program):
+        """What start_ctsyncd() starts."""
+        return [self.lab.bin(program), "-c", self.config]
 
     def _daemon_answers(self):
         if self.daemon.poll() is not None:
@@ -370,6 +377,7 @@ class Lab:
     """The whole topology.  bin_dir: where ctsyncd, ctsync and ctlab-traffic are."""
 
     _count = 0
+    firewall = Firewall         # what fw1 and fw2 are
 
     def __init__(self, bin_dir, keep=False, ruleset=None, conntrack_max=None):
         self.bin_dir = Path(bin_dir).resolve()
@@ -386,8 +394,8 @@ class Lab:
         self.bridge = Node(self, "br")
         self.client = Node(self, "client")
         self.server = Node(self, "server")
-        self.fw1 = Firewall(self, "fw1", 1)
-        self.fw2 = Firewall(self, "fw2", 2)
+        self.fw1 = self.firewall(self, "fw1", 1)
+        self.fw2 = self.firewall(self, "fw2", 2)
         self.nodes = [self.bridge, self.client, self.server, self.fw1, self.fw2]
 
     def bin(self, name):
@@ -429,8 +437,12 @@ class Lab:
             fw.ip("link set lan0 up", "link set wan0 up", "link set sync0 up")
             fw._addresses()
             fw.configure()
+        self._activate()
+
+    def _activate(self):
+        """Somebody gets the virtual addresses."""
         self.fw1.take_addresses()
-        wait_for(self._connected, 10, "client to reach server through fw1")
+        wait_for(self.connected, 10, "client to reach server through fw1")
 
     def _raise_limits(self):
         """nf_conntrack_max is global: raise it for tests of scale, restore it in down()."""
@@ -466,7 +478,8 @@ class Lab:
         self.client.sysctl(net__ipv4__neigh__lan0__locktime=0)
         self.server.sysctl(net__ipv4__neigh__wan0__locktime=0)
 
-    def _connected(self):
+    def connected(self):
+        """True if the client reaches the server, with IPv4 and IPv6."""
         return all(self.client.run("ping", "-c", "1", "-W", "1", address, check=False).returncode == 0
                    for address in (SERVER, SERVER6))
 
@@ -565,6 +578,7 @@ class Traffic:
         args += [f"--{kind}={self.per_kind}" for kind in ("download", "upload", "messages")]
         args += [f"--udp={self.udp // 2}", f"--rate={self.rate}", f"--grace={self.grace}",
                  f"--ready-file={self._path(side, 'ready')}",
+                 f"--record-file={self._path(side, 'records')}",
                  f"--status-file={self._path(side, 'status')}"]
         if outward:     # an echo request to the wan address ends on the firewall
             args.append(f"--ping={self.ping}")
@@ -599,6 +613,11 @@ class Traffic:
                 s["marks"] == self.marks and s["progressed"] == s["connections"]
                 for s in status.values())
         wait_for(all_moved, timeout, "every connection to make progress", 0.05)
+
+    def records(self):
+        """What is known of each TCP connection that has ended: see traffic.c."""
+        return [{"side": side, **json.loads(line)} for side in self.SIDES
+                for line in self._path(side, "records").read_text().splitlines() if line.endswith("}")]
 
     def running(self):
         return all(p.poll() is None for p in self.clients.values())

@@ -9,7 +9,7 @@
  *   all_established  bool, "ready" was reached
  *   establish_s      seconds until ready
  *   seconds          from ready to the stop
- *   kinds            by kind (download, upload, messages, udp, ping): a tally
+ *   kinds            by kind (download, upload, messages, idle, udp, ping): a tally
  *   targets          by --target as typed: a tally
  *   failures         TCP connections by cause: connect (never established),
  *                    reset, closed (by the other end, early), timeout (kernel
@@ -29,7 +29,8 @@
  *   longest_pause_ms longest time without progress in one direction, from
  *                    ready to the end, of the connections that were not lost
  *                    or reset (null if there are none); sending counts when
- *                    the other end has acknowledged
+ *                    the other end has acknowledged; of an idle one, the longest
+ *                    time until an answer
  *   median_pause_ms  median of the longest pauses of the connections
  *   bytes_received, bytes_sent   payload, as the client sees it
  *   messages         numbered messages received by the client, all in order
@@ -40,7 +41,19 @@
  * done), connections, moving (carried data), alive (went forward within the last
  * second, or three --interval if that is longer), failed, reset, done; marks: how
  * often SIGUSR1 was received, and progressed: what went forward since the last one
- * (which is how a script waits until everything has moved once more).
+ * (which is how a script waits until everything has moved once more); pending:
+ * what was opened before it and has neither moved since then nor failed.
+ *
+ * --open opens further connections, --open-rate a second, from ready on to the
+ * stop: messages, downloads, uploads, idle ones and such as end within a second, in
+ * turn.  An attempt that ends before it is established, and not by a RST, is
+ * repeated.
+ *
+ * --record-file gets a line of JSON for each TCP connection when it has ended: id,
+ * kind, target, port (the local one), later (opened after ready), tries, and in
+ * seconds of CLOCK_MONOTONIC opened, running (established, null: never), last (the
+ * last progress of the direction that is behind), ended; pause_ms; failure
+ * ("none", or as above), error (errno).
  */
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -69,6 +82,10 @@ enum option_id {
 	OPT_CHUNK,
 	OPT_MESSAGE,
 	OPT_INTERVAL,
+	OPT_IDLE_INTERVAL,
+	OPT_OPEN,
+	OPT_OPEN_MAX,
+	OPT_LIFETIME,
 	OPT_PACKET_INTERVAL,
 	OPT_PACKET_BYTES,
 	OPT_DURATION,
@@ -76,6 +93,7 @@ enum option_id {
 	OPT_GRACE,
 	OPT_READY,
 	OPT_STATUS,
+	OPT_RECORD,
 	OPT_PROGRESS,
 	OPT_HELP
 };
@@ -86,6 +104,7 @@ static const struct option long_options[] = {
 	{ "download", required_argument, NULL, OPT_KIND + KIND_DOWNLOAD },
 	{ "upload", required_argument, NULL, OPT_KIND + KIND_UPLOAD },
 	{ "messages", required_argument, NULL, OPT_KIND + KIND_MESSAGES },
+	{ "idle", required_argument, NULL, OPT_KIND + KIND_IDLE },
 	{ "udp", required_argument, NULL, OPT_KIND + KIND_UDP },
 	{ "ping", required_argument, NULL, OPT_KIND + KIND_PING },
 	{ "rate", required_argument, NULL, OPT_RATE },
@@ -93,6 +112,10 @@ static const struct option long_options[] = {
 	{ "chunk", required_argument, NULL, OPT_CHUNK },
 	{ "message-size", required_argument, NULL, OPT_MESSAGE },
 	{ "interval", required_argument, NULL, OPT_INTERVAL },
+	{ "idle-interval", required_argument, NULL, OPT_IDLE_INTERVAL },
+	{ "open", required_argument, NULL, OPT_OPEN },
+	{ "open-max", required_argument, NULL, OPT_OPEN_MAX },
+	{ "lifetime", required_argument, NULL, OPT_LIFETIME },
 	{ "packet-interval", required_argument, NULL, OPT_PACKET_INTERVAL },
 	{ "packet-size", required_argument, NULL, OPT_PACKET_BYTES },
 	{ "duration", required_argument, NULL, OPT_DURATION },
@@ -100,6 +123,7 @@ static const struct option long_options[] = {
 	{ "grace", required_argument, NULL, OPT_GRACE },
 	{ "ready-file", required_argument, NULL, OPT_READY },
 	{ "status-file", required_argument, NULL, OPT_STATUS },
+	{ "record-file", required_argument, NULL, OPT_RECORD },
 	{ "progress", no_argument, NULL, OPT_PROGRESS },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ NULL, 0, NULL, 0 }
@@ -112,13 +136,17 @@ usage(FILE *fp)
 "usage: ctlab-traffic server --listen ADDR:PORT[-PORT]... [--ready-file FILE]\n"
 "       ctlab-traffic client --target ADDR:PORT[-PORT]... [options]\n"
 "IPv6 addresses stand in brackets.  Each kind is spread over the targets in turn.\n"
-"  --download N  --upload N  --messages N   TCP connections\n"
+"  --download N  --upload N  --messages N  --idle N   TCP connections\n"
 "  --udp N  --ping N                        streams of datagrams, of echo requests\n"
 "  --rate B             bytes/s of each connection and direction [16384; 0: no limit]\n"
 "  --window B           unacknowledged bytes a sender allows itself [twice a write]\n"
 "  --chunk B            payload of a bulk frame [1024]\n"
 "  --message-size B     payload of a numbered message [200]\n"
 "  --interval MS        between two writes of a connection [by their number]\n"
+"  --idle-interval MS   between two messages of an idle connection, on average [5000]\n"
+"  --open N             open so many connections more each second [0]\n"
+"  --open-max N         and so many in all [20000]\n"
+"  --lifetime MS        of those, on average [0: until the stop]\n"
 "  --packet-interval MS between two datagrams or pings of a stream [100]\n"
 "  --packet-size B      payload of a datagram [200]\n"
 "  --duration S         stop S seconds after ready [0: at SIGTERM or SIGINT]\n"
@@ -126,6 +154,7 @@ usage(FILE *fp)
 "  --grace S            to show life, and to close, after the stop [10]\n"
 "  --ready-file FILE    written when everything is established and carries data\n"
 "  --status-file FILE   replaced twice a second\n"
+"  --record-file FILE   a line for each TCP connection that ended\n"
 "  --progress           live line on stderr\n"
 "Exit status: 0 nothing lost, reset or corrupt; 1 otherwise; 2 usage.\n", fp);
 }
@@ -262,6 +291,14 @@ set_number(struct options *o, int id, const char *text)
 		return number(text, 32768, &o->message) && o->message > 0;
 	case OPT_INTERVAL:
 		return number(text, 60000, &o->interval_ms);
+	case OPT_IDLE_INTERVAL:
+		return number(text, 3600000, &o->idle_ms) && o->idle_ms >= 10;
+	case OPT_OPEN:
+		return number(text, 10000, &o->open_rate);
+	case OPT_OPEN_MAX:
+		return number(text, MAX_COUNT, &o->open_max);
+	case OPT_LIFETIME:
+		return number(text, 86400000, &o->lifetime_ms);
 	case OPT_PACKET_INTERVAL:
 		return number(text, 60000, &o->packet_ms) && o->packet_ms > 0;
 	case OPT_PACKET_BYTES:
@@ -290,6 +327,9 @@ set_option(struct options *o, int id, const char *text)
 		return true;
 	case OPT_STATUS:
 		o->status_file = text;
+		return true;
+	case OPT_RECORD:
+		o->record_file = text;
 		return true;
 	case OPT_PROGRESS:
 		o->progress = true;
@@ -365,6 +405,7 @@ main(int argc, char **argv)
 	static struct options o = {
 		.rate = 16384, .chunk = 1024, .message = 200, .packet_ms = 100,
 		.packet_bytes = 200, .connect_s = 30, .grace_s = 10,
+		.idle_ms = 5000, .open_max = 20000,
 	};
 	int rc;
 

@@ -67,6 +67,7 @@ enum kind {
 	KIND_DOWNLOAD,
 	KIND_UPLOAD,
 	KIND_MESSAGES,
+	KIND_IDLE,			/* a message and its answer now and then */
 	KIND_UDP,
 	KIND_PING,
 	KIND_COUNT
@@ -84,6 +85,10 @@ struct options {
 	uint32_t chunk;			/* payload of a bulk frame */
 	uint32_t message;		/* payload of a numbered message */
 	uint32_t interval_ms;		/* between two writes of a connection */
+	uint32_t idle_ms;		/* between two messages of an idle one, on average */
+	uint32_t open_rate;		/* connections opened each second from ready on */
+	uint32_t open_max;		/* in all */
+	uint32_t lifetime_ms;		/* of those, on average; 0: until the stop */
 	uint32_t packet_ms;		/* between two datagrams or pings of a stream */
 	uint32_t packet_bytes;		/* payload of a datagram */
 	uint32_t duration_s;		/* counted from "ready"; 0: until a signal */
@@ -91,6 +96,7 @@ struct options {
 	uint32_t grace_s;		/* time to show life and to close, at the end */
 	const char *ready_file;
 	const char *status_file;
+	const char *record_file;
 	bool progress;			/* live line on stderr */
 };
 
@@ -174,7 +180,13 @@ struct stream {
 	struct stream_params p;
 	enum stream_state state;
 	enum failure failure;
+	int error;			/* errno of a failure, 0: none */
 	bool server;
+	bool later;			/* client: opened when the others ran already */
+	unsigned int tries;
+	uint16_t port;			/* local, of a client */
+	uint64_t opened_us, running_us, ended_us;
+	uint64_t end_us;		/* client: to be closed then, 0: at the stop */
 	size_t slot;			/* index in the server's table; endpoint index in the client */
 
 	bool sends, receives;		/* data, not control frames */
@@ -217,6 +229,10 @@ void stream_tick(struct stream *s, uint64_t now);
 void stream_end(struct stream *s);
 void stream_fail(struct stream *s, enum failure why);
 uint64_t stream_tx_payload(const struct stream *s);
+/* Client: an idle one speaks at its next turn. */
+void stream_speak(struct stream *s);
+/* Longest time without progress in a direction that carries data. */
+uint64_t stream_pause(const struct stream *s);
 /* Has every direction that carries data gone forward since `since_us`? */
 bool stream_alive(const struct stream *s, uint64_t since_us);
 

@@ -3,7 +3,8 @@
  * The client of the traffic program: opens all connections, announces when
  * all of them carry data, lets them run, and at the end makes each of them
  * prove that it lives (progress in every direction after the stop) and that
- * both ends counted the same bytes (closing handshake).
+ * both ends counted the same bytes (closing handshake).  It can also open (and
+ * close) connections while the others run.
  */
 #include <sys/epoll.h>
 
@@ -19,6 +20,8 @@
 #define SURVEY_US	100000u
 #define STATUS_US	500000u
 #define PING_TAIL_US	500000u	/* for the last echo replies */
+#define RETRY_US	500000u	/* until the next attempt of a connection that is opened later */
+#define SHORT_LIFE_US	1000000u
 
 enum phase {
 	PH_CONNECT,
@@ -34,8 +37,13 @@ struct client {
 	struct stream_host host;
 	struct client_view view;
 	enum phase phase;
+	size_t n_first;			/* streams that are opened before ready; further ones come after */
 	size_t next_stream;		/* the first that is not yet opened */
+	struct stream **live;		/* opened, not ended */
+	size_t n_live;
+	size_t n_done, n_failed, n_reset;
 	size_t connecting;
+	FILE *records;
 	uint64_t started_us, ready_us, stop_us, close_us;
 	uint64_t survey_us, status_us;
 	unsigned int stop_signals;	/* those already obeyed */
@@ -44,15 +52,15 @@ struct client {
 };
 
 struct survey {
-	size_t total, moving, failed, reset, done, alive, progressed;
+	size_t total, moving, failed, reset, done, alive, progressed, pending;
 };
 
 /* Data arrived, or was acknowledged: more than the hello. */
 static bool
 stream_moving(const struct stream *s)
 {
-	return (s->state == ST_RUN || s->state == ST_CLOSING) &&
-	    (!s->receives || s->rx_bytes > 0) && (!s->sends || s->tx_acked > FRAME_CTL_MAX);
+	return (s->state == ST_RUN || s->state == ST_CLOSING) && (!s->receives || s->rx_bytes > 0) &&
+	    (!s->sends || s->p.kind == KIND_IDLE || s->tx_acked > FRAME_CTL_MAX);
 }
 
 static void
@@ -70,26 +78,29 @@ survey_take(struct client *c, struct survey *v)
 	recently = now > recent_us ? now - recent_us : 0;
 	memset(v, 0, sizeof(*v));
 	v->total = w->n_streams + w->n_dgrams + pinger_count(w->pinger);
-	for (i = 0; i < w->n_streams; i++) {
-		const struct stream *s = &w->streams[i];
+	v->failed = c->n_failed;
+	v->reset = c->n_reset;
+	v->done = v->alive = v->progressed = c->n_done;
+	for (i = 0; i < c->n_live; i++) {
+		const struct stream *s = c->live[i];
 
 		v->moving += stream_moving(s);
-		v->failed += s->state == ST_FAILED;
-		v->reset += s->failure == FAIL_RESET || s->failure == FAIL_CLOSED;
-		v->done += s->state == ST_DONE;
 		v->alive += stream_alive(s, recently);
 		v->progressed += stream_alive(s, c->mark_us);
+		v->pending += s->opened_us <= c->mark_us && !stream_alive(s, c->mark_us);
 	}
 	for (i = 0; i < w->n_dgrams; i++) {
 		v->moving += w->dgrams[i].rx.received > 0;
 		v->done += w->dgrams[i].reported;
 		v->alive += w->dgrams[i].reported || w->dgrams[i].in.last_us > recently;
 		v->progressed += w->dgrams[i].in.last_us > c->mark_us;
+		v->pending += w->dgrams[i].in.last_us <= c->mark_us;
 	}
 	for (i = 0; i < pinger_count(w->pinger); i++) {
 		v->moving += pinger_get(w->pinger, i)->rx.received > 0;
 		v->alive += pinger_get(w->pinger, i)->in.last_us > recently;
 		v->progressed += pinger_get(w->pinger, i)->in.last_us > c->mark_us;
+		v->pending += pinger_get(w->pinger, i)->in.last_us <= c->mark_us;
 	}
 }
 
@@ -104,7 +115,7 @@ phase_name(enum phase phase)
 static void
 publish(struct client *c, const struct survey *v)
 {
-	char text[256];
+	char text[320];
 
 	if (c->loop.now_us < c->status_us && c->phase != PH_DONE)
 		return;
@@ -117,10 +128,68 @@ publish(struct client *c, const struct survey *v)
 		return;
 	snprintf(text, sizeof(text),
 	    "{\"phase\": \"%s\", \"connections\": %zu, \"moving\": %zu, \"alive\": %zu, "
-	    "\"failed\": %zu, \"reset\": %zu, \"done\": %zu, \"marks\": %u, \"progressed\": %zu}\n",
+	    "\"failed\": %zu, \"reset\": %zu, \"done\": %zu, \"marks\": %u, \"progressed\": %zu, "
+	    "\"pending\": %zu}\n",
 	    phase_name(c->phase), v->total, v->moving, v->alive, v->failed, v->reset, v->done,
-	    c->marks, v->progressed);
+	    c->marks, v->progressed, v->pending);
 	file_replace(c->o->status_file, text);
+}
+
+/* ---- ending ----------------------------------------------------------- */
+
+static double
+seconds(uint64_t us)
+{
+	return (double)us / US_PER_S;
+}
+
+/* A line for a stream that has ended. */
+static void
+record(struct client *c, const struct stream *s)
+{
+	uint64_t last = s->running_us;
+	char running[32] = "null";
+
+	if (c->records == NULL)
+		return;
+	if (s->running_us != 0)
+		snprintf(running, sizeof(running), "%.3f", seconds(s->running_us));
+	if (s->receives && s->in.last_us > last)
+		last = s->in.last_us;
+	if (s->p.kind == KIND_UPLOAD || (s->p.kind == KIND_MESSAGES && s->out.last_us < last))
+		last = s->out.last_us;
+	fprintf(c->records, "{\"id\": %llu, \"kind\": \"%s\", \"target\": \"%s\", \"port\": %u, "
+	    "\"later\": %s, \"tries\": %u, \"opened\": %.3f, \"running\": %s, \"last\": %.3f, "
+	    "\"ended\": %.3f, \"pause_ms\": %llu, \"failure\": \"%s\", \"error\": %d}\n",
+	    (unsigned long long)s->p.id, kind_name(s->p.kind),
+	    c->o->specs[c->o->endpoints[s->slot].group], s->port, s->later ? "true" : "false", s->tries,
+	    seconds(s->opened_us), running, seconds(last), seconds(s->ended_us),
+	    (unsigned long long)stream_pause(s) / 1000, failure_name(s->failure), s->error);
+	if (s->state == ST_FAILED)
+		fflush(c->records);
+}
+
+/* It stays where it is in `live` until the next tick: it may be anywhere on the call stack. */
+static void
+stream_ended(struct client *c, struct stream *s)
+{
+	c->n_done += s->state == ST_DONE;
+	c->n_failed += s->state == ST_FAILED;
+	c->n_reset += s->failure == FAIL_RESET || s->failure == FAIL_CLOSED;
+	record(c, s);
+}
+
+static void
+remove_ended(struct client *c)
+{
+	size_t i = 0;
+
+	while (i < c->n_live) {
+		if (c->live[i]->state == ST_DONE || c->live[i]->state == ST_FAILED)
+			c->live[i] = c->live[--c->n_live];
+		else
+			i++;
+	}
 }
 
 /* ---- opening ---------------------------------------------------------- */
@@ -133,6 +202,27 @@ stream_changed(struct stream *s)
 	/* Accepted, or failed before the first byte: no longer waiting for its connection. */
 	if (s->state == ST_RUN || s->rx_raw == 0)
 		c->connecting--;
+	/* Without a path a connect may fail at once: that is not a connection that was lost. */
+	if (s->failure == FAIL_CONNECT && s->later && (c->phase == PH_RUN || c->phase == PH_CHECK)) {
+		s->state = ST_IDLE;
+		s->failure = FAIL_NONE;
+		s->due_us = c->loop.now_us + RETRY_US;
+	} else if (s->state != ST_RUN)
+		stream_ended(c, s);
+}
+
+/* What the kernel chose for the connection. */
+static uint16_t
+local_port(int fd)
+{
+	struct sockaddr_storage ss = { .ss_family = AF_UNSPEC };
+	socklen_t len = sizeof(ss);
+
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) != 0)
+		return 0;
+	if (ss.ss_family == AF_INET6)
+		return ntohs(((const struct sockaddr_in6 *)(const void *)&ss)->sin6_port);
+	return ntohs(((const struct sockaddr_in *)(const void *)&ss)->sin_port);
 }
 
 static void
@@ -144,8 +234,10 @@ stream_params_for(const struct client *c, size_t index, enum kind kind, struct s
 	p->id = index;
 	p->rate = o->rate;
 	p->window = o->window;
-	p->chunk = kind == KIND_MESSAGES ? o->message : o->chunk;
+	p->chunk = kind == KIND_MESSAGES || kind == KIND_IDLE ? o->message : o->chunk;
 	p->interval_ms = o->interval_ms;
+	if (kind == KIND_IDLE)		/* not all at once */
+		p->interval_ms = o->idle_ms / 4 + (uint32_t)(random_u64() % (o->idle_ms / 2 * 3));
 	p->kind = kind;
 }
 
@@ -155,25 +247,109 @@ stream_open(struct client *c, struct stream *s)
 	const struct endpoint *ep = &c->o->endpoints[s->slot];
 	struct stream_params p = s->p;
 	size_t slot = s->slot;
+	bool later = s->later;
+	unsigned int tries = s->tries + 1;
+	uint64_t opened_us = s->opened_us != 0 ? s->opened_us : c->loop.now_us;
+	uint64_t end_us = s->end_us;
 	int fd;
 
 	fd = socket(ep->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	stream_init_client(s, &c->host, fd, &p);
 	s->slot = slot;
+	s->later = later;
+	s->tries = tries;
+	s->opened_us = opened_us;
+	s->end_us = end_us;
 	c->connecting++;
 	if (fd < 0 || loop_add(&c->loop, &s->src, EPOLLOUT) != 0) {
 		stream_fail(s, FAIL_CONNECT);
 		return;
 	}
-	if (connect(fd, (const struct sockaddr *)&ep->addr, ep->len) != 0 && errno != EINPROGRESS)
+	if (connect(fd, (const struct sockaddr *)&ep->addr, ep->len) != 0 && errno != EINPROGRESS) {
+		s->error = errno;
 		stream_fail(s, FAIL_CONNECT);
+		return;
+	}
+	s->port = local_port(fd);
+}
+
+static void
+open_next(struct client *c)
+{
+	struct stream *s = &c->view.streams[c->next_stream++];
+
+	c->live[c->n_live++] = s;
+	stream_open(c, s);
 }
 
 static void
 open_some(struct client *c)
 {
-	while (c->next_stream < c->view.n_streams && c->connecting < MAX_CONNECTING)
-		stream_open(c, &c->view.streams[c->next_stream++]);
+	while (c->next_stream < c->n_first && c->connecting < MAX_CONNECTING)
+		open_next(c);
+}
+
+/* Another attempt for those that failed. */
+static void
+open_again(struct client *c)
+{
+	size_t i;
+
+	for (i = 0; i < c->n_live; i++) {
+		if (c->live[i]->state == ST_IDLE && c->loop.now_us >= c->live[i]->due_us)
+			stream_open(c, c->live[i]);
+	}
+}
+
+/* While the others run: those whose turn it is. */
+static void
+open_later(struct client *c)
+{
+	static const enum kind kinds[] = {
+		KIND_MESSAGES, KIND_DOWNLOAD, KIND_UPLOAD, KIND_IDLE, KIND_MESSAGES
+	};
+	const size_t n_kinds = sizeof(kinds) / sizeof(kinds[0]);
+	const struct options *o = c->o;
+	uint64_t now = c->loop.now_us;
+	size_t n = c->view.n_streams - c->n_first;
+	struct stream *s;
+
+	while (n < o->open_max && (now - c->ready_us) * o->open_rate / US_PER_S > n &&
+	    c->connecting < MAX_CONNECTING) {
+		s = &c->view.streams[c->view.n_streams++];
+		s->later = true;
+		s->src.fd = -1;
+		/* Kinds and endpoints each in turn, and all pairs of them. */
+		s->slot = (n + n / n_kinds) % o->n_endpoints;
+		stream_params_for(c, c->n_first + n, kinds[n % n_kinds], &s->p);
+		if (n % n_kinds == n_kinds - 1)
+			s->end_us = now + random_u64() % SHORT_LIFE_US;
+		else if (o->lifetime_ms != 0)
+			s->end_us = now + ((uint64_t)o->lifetime_ms / 2 + random_u64() % o->lifetime_ms) * 1000;
+		n++;
+		open_next(c);
+	}
+}
+
+/* Their time has come. */
+static void
+close_some(struct client *c)
+{
+	size_t i;
+
+	for (i = 0; i < c->n_live; i++) {
+		if (c->live[i]->end_us != 0 && c->loop.now_us >= c->live[i]->end_us)
+			stream_end(c->live[i]);
+	}
+}
+
+static void
+speak(struct client *c)
+{
+	size_t i;
+
+	for (i = 0; i < c->n_live; i++)
+		stream_speak(c->live[i]);
 }
 
 static int
@@ -182,12 +358,16 @@ prepare_streams(struct client *c)
 	const struct options *o = c->o;
 	size_t kind, i, n = 0;
 
-	for (kind = KIND_DOWNLOAD; kind <= KIND_MESSAGES; kind++)
-		c->view.n_streams += o->count[kind];
-	c->view.streams = calloc(c->view.n_streams + 1, sizeof(struct stream));
-	if (c->view.streams == NULL)
+	for (kind = KIND_DOWNLOAD; kind <= KIND_IDLE; kind++)
+		c->n_first += o->count[kind];
+	c->view.n_streams = c->n_first;
+	n = c->n_first + (o->open_rate != 0 ? o->open_max : 0) + 1;
+	c->view.streams = calloc(n, sizeof(struct stream));
+	c->live = calloc(n, sizeof(*c->live));
+	if (c->view.streams == NULL || c->live == NULL)
 		return -ENOMEM;
-	for (kind = KIND_DOWNLOAD; kind <= KIND_MESSAGES; kind++) {
+	n = 0;
+	for (kind = KIND_DOWNLOAD; kind <= KIND_IDLE; kind++) {
 		for (i = 0; i < o->count[kind]; i++, n++) {
 			stream_params_for(c, n, (enum kind)kind, &c->view.streams[n].p);
 			c->view.streams[n].slot = i % o->n_endpoints;
@@ -255,6 +435,7 @@ enter_check(struct client *c)
 {
 	c->phase = PH_CHECK;
 	c->stop_us = c->view.stopped_us = c->loop.now_us;
+	speak(c);
 	if (c->ready_us != 0)
 		c->view.seconds = (double)(c->stop_us - c->ready_us) / US_PER_S;
 }
@@ -264,10 +445,10 @@ all_alive(const struct client *c)
 {
 	size_t i;
 
-	for (i = 0; i < c->view.n_streams; i++) {
-		const struct stream *s = &c->view.streams[i];
+	for (i = 0; i < c->n_live; i++) {
+		const struct stream *s = c->live[i];
 
-		if (s->state >= ST_RUN && s->state != ST_FAILED && !stream_alive(s, c->stop_us))
+		if ((s->state >= ST_RUN || s->later) && !stream_alive(s, c->stop_us))
 			return false;
 	}
 	for (i = 0; i < c->view.n_dgrams; i++) {
@@ -294,6 +475,7 @@ enter_close(struct client *c)
 		if (s->state == ST_IDLE) {	/* never opened, thus not counted as connecting */
 			s->state = ST_FAILED;
 			s->failure = FAIL_CONNECT;
+			stream_ended(c, s);
 		} else if (s->state == ST_CONNECTING || s->state == ST_HELLO)
 			stream_fail(s, FAIL_CONNECT);
 		else if (!stream_alive(s, c->stop_us))
@@ -311,12 +493,8 @@ all_closed(const struct client *c)
 {
 	size_t i;
 
-	for (i = 0; i < c->view.n_streams; i++) {
-		const struct stream *s = &c->view.streams[i];
-
-		if (s->state != ST_DONE && s->state != ST_FAILED)
-			return false;
-	}
+	if (c->n_live > 0)
+		return false;
 	for (i = 0; i < c->view.n_dgrams; i++) {
 		/* One that is silent since the stop is lost: nothing to wait for. */
 		if (!c->view.dgrams[i].reported && c->view.dgrams[i].in.last_us > c->stop_us)
@@ -377,8 +555,15 @@ client_tick(void *ctx)
 
 	if (c->phase == PH_CONNECT)
 		open_some(c);
-	for (i = 0; i < c->next_stream; i++)
-		stream_tick(&c->view.streams[i], now);
+	if (c->phase == PH_RUN || c->phase == PH_CHECK)
+		open_again(c);
+	if (c->phase == PH_RUN) {
+		open_later(c);
+		close_some(c);
+	}
+	for (i = 0; i < c->n_live; i++)
+		stream_tick(c->live[i], now);
+	remove_ended(c);
 	for (i = 0; i < c->view.n_dgrams; i++)
 		dgram_tick(&c->view.dgrams[i], now);
 	pinger_tick(c->view.pinger, now);
@@ -388,6 +573,7 @@ client_tick(void *ctx)
 	if (c->marks != c->loop.mark_signals) {
 		c->marks = c->loop.mark_signals;
 		c->mark_us = now;
+		speak(c);
 	}
 	survey_take(c, &v);
 	advance(c, &v);
@@ -403,6 +589,9 @@ client_fini(struct client *c)
 	for (i = 0; i < c->view.n_dgrams; i++)
 		close(c->view.dgrams[i].src.fd);
 	pinger_free(c->view.pinger);
+	if (c->records != NULL)
+		fclose(c->records);
+	free(c->live);
 	free(c->view.streams);
 	free(c->view.dgrams);
 	free(c->host.scratch);
@@ -427,6 +616,8 @@ client_main(const struct options *o)
 	c.host.changed = stream_changed;
 	c.host.scratch = malloc(2 * SCRATCH_BYTES);
 	rc = c.host.scratch == NULL ? -ENOMEM : prepare_streams(&c);
+	if (rc == 0 && o->record_file != NULL && (c.records = fopen(o->record_file, "w")) == NULL)
+		rc = -errno;
 	if (rc == 0)
 		rc = open_dgrams(&c);
 	if (rc == 0) {

@@ -22,7 +22,7 @@ const char *
 kind_name(enum kind kind)
 {
 	static const char *const names[KIND_COUNT] = {
-		"download", "upload", "messages", "udp", "ping"
+		"download", "upload", "messages", "idle", "udp", "ping"
 	};
 
 	return names[kind];
@@ -47,8 +47,6 @@ add_pause(struct tally *t, uint64_t pause_us)
 static void
 tally_stream(struct tally *t, const struct stream *s)
 {
-	uint64_t pause = 0;
-
 	t->connections++;
 	t->established += s->rx_raw > 0;
 	t->corrupt_bytes += s->corrupt;
@@ -60,13 +58,8 @@ tally_stream(struct tally *t, const struct stream *s)
 		t->reset++;
 	else if (s->state != ST_DONE)
 		t->lost++;
-	if (s->state != ST_DONE)
-		return;
-	if (s->receives && s->in.longest_us > pause)
-		pause = s->in.longest_us;
-	if (s->p.kind != KIND_DOWNLOAD && s->out.longest_us > pause)
-		pause = s->out.longest_us;
-	add_pause(t, pause);
+	if (s->state == ST_DONE)
+		add_pause(t, stream_pause(s));
 }
 
 /* A UDP stream is lost if it is silent at the end, or if its translation changed. */

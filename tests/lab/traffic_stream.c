@@ -8,6 +8,8 @@
  * of the endless data stream can be generated from its position: nothing is
  * buffered for sending, and each byte that arrives is checked.  A control
  * frame (HELLO, ACCEPT, END, REPORT) goes out only between two data frames.
+ * An idle connection sends one frame now and then, and the server answers each
+ * with one.
  *
  *   client            server
  *   HELLO   ------>           what to do: kind, rate, sizes
@@ -60,6 +62,7 @@ stream_close(struct stream *s, enum stream_state state)
 		close(s->src.fd);
 	s->src.fd = -1;
 	s->state = state;
+	s->ended_us = s->host->loop->now_us;
 	s->host->changed(s);
 }
 
@@ -75,6 +78,7 @@ stream_fail(struct stream *s, enum failure why)
 static void
 stream_error(struct stream *s, int error)
 {
+	s->error = error;
 	if (s->state == ST_CONNECTING)
 		stream_fail(s, error == ECONNREFUSED ? FAIL_RESET : FAIL_CONNECT);
 	else if (error == ECONNRESET || error == EPIPE || error == ECONNREFUSED)
@@ -233,6 +237,21 @@ allowance(struct stream *s, uint64_t now, uint64_t unacked)
 	return n;
 }
 
+/* One frame from the client when the one before was answered; from the server one for each. */
+static void
+idle_turn(struct stream *s, uint64_t now)
+{
+	uint64_t owed = s->rx_frames * frame_bytes(s);
+
+	if (!s->server) {
+		if (s->tx_pos <= owed)
+			s->out.last_us = now;	/* until the answer: see take_body() */
+		owed += frame_bytes(s);
+	}
+	if (owed > s->tx_pos)
+		send_data(s, owed - s->tx_pos);
+}
+
 void
 stream_tick(struct stream *s, uint64_t now)
 {
@@ -247,13 +266,16 @@ stream_tick(struct stream *s, uint64_t now)
 	acked = s->tx_written - (uint64_t)queued;
 	if (acked > s->tx_acked) {
 		s->tx_acked = acked;
-		progress_note(&s->out, now);
+		if (s->p.kind != KIND_IDLE)
+			progress_note(&s->out, now);
 	}
 	/* A control frame that is half out must not have data in its middle. */
 	if (!flush_ctl(s) || s->state == ST_HELLO)
 		return;
 	if (s->end_wanted)
 		send_end(s);
+	else if (s->sends && s->p.kind == KIND_IDLE)
+		idle_turn(s, now);
 	else if (s->sends)
 		send_data(s, allowance(s, now, (uint64_t)queued));
 }
@@ -274,7 +296,28 @@ stream_alive(const struct stream *s, uint64_t since_us)
 		return s->state == ST_DONE;
 	if (s->receives && s->in.last_us <= since_us)
 		return false;
+	if (s->p.kind == KIND_IDLE)	/* an answer has gone both ways */
+		return true;
 	return !s->sends || s->out.last_us > since_us;
+}
+
+void
+stream_speak(struct stream *s)
+{
+	if (s->p.kind == KIND_IDLE)
+		s->due_us = 0;
+}
+
+uint64_t
+stream_pause(const struct stream *s)
+{
+	uint64_t pause = 0;
+
+	if (s->receives && s->p.kind != KIND_IDLE)
+		pause = s->in.longest_us;
+	if (s->p.kind != KIND_DOWNLOAD && s->out.longest_us > pause)
+		pause = s->out.longest_us;
+	return pause;
 }
 
 /* ---- receiving -------------------------------------------------------- */
@@ -285,9 +328,12 @@ start_running(struct stream *s)
 	uint64_t now = s->host->loop->now_us;
 
 	s->state = ST_RUN;
+	s->running_us = now;
 	s->credit_us = now;
 	/* Spread the turns, or all streams of a program would write in the same tick. */
-	s->due_us = now + random_u64() % ((uint64_t)s->p.interval_ms * 1000 + 1);
+	s->due_us = now;
+	if (s->p.kind != KIND_IDLE)
+		s->due_us += random_u64() % ((uint64_t)s->p.interval_ms * 1000 + 1);
 	s->host->changed(s);
 }
 
@@ -301,7 +347,7 @@ accept_hello(struct stream *s)
 		.kind = (enum kind)s->body[32],
 	};
 
-	if (p.chunk == 0 || p.chunk > MAX_CHUNK || p.kind > KIND_MESSAGES)
+	if (p.chunk == 0 || p.chunk > MAX_CHUNK || p.kind > KIND_IDLE)
 		return false;
 	stream_set_params(s, &p);
 	queue_ctl(s, FRAME_ACCEPT, NULL, 0, 0);
@@ -388,6 +434,10 @@ take_body(struct stream *s, const uint8_t *buf, size_t n)
 	if (s->body_type != FRAME_DATA)
 		return take_ctl(s);
 	s->rx_frames++;
+	if (s->p.kind == KIND_IDLE && s->server)
+		s->due_us = 0;
+	else if (s->p.kind == KIND_IDLE)
+		progress_note(&s->out, s->host->loop->now_us);
 	return true;
 }
 
@@ -498,8 +548,8 @@ stream_ready(struct source *src, uint32_t events)
 void
 stream_set_params(struct stream *s, const struct stream_params *p)
 {
-	bool down = p->kind == KIND_DOWNLOAD || p->kind == KIND_MESSAGES;
-	bool up = p->kind == KIND_UPLOAD || p->kind == KIND_MESSAGES;
+	bool down = p->kind != KIND_UPLOAD;
+	bool up = p->kind != KIND_DOWNLOAD;
 
 	s->p = *p;
 	s->sends = s->server ? down : up;

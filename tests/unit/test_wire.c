@@ -212,9 +212,9 @@ put_claim(struct wbuf *w, union any *a)
 {
 	random_pos(&a->claim.pos);
 	a->claim.term = ((uint32_t)rnd() & WIRE_TERM_MAX) | 1;
-	a->claim.nexcept = 2;
-	a->claim.except[0] = rnd();
-	a->claim.except[1] = rnd();
+	wire_claim_clear(&a->claim, 3, (uint8_t)rnd());
+	wire_claim_add(&a->claim, rnd());
+	wire_claim_add(&a->claim, rnd());
 	wire_put_claim(w, &a->claim);
 }
 
@@ -400,7 +400,7 @@ static const struct {
 	{ 0x23, 49, put_request, get_request },
 	{ 0x24, 4, put_restart, get_restart },
 	{ 0x25, 29, put_report, get_report },
-	{ 0x2a, 37, put_claim, get_claim },
+	{ 0x2a, 30, put_claim, get_claim },
 	{ 0x27, 12, put_check, get_check },
 	{ 0x28, 140, put_mend, get_mend },
 	{ 0xc0, 6, put_versions, get_versions },
@@ -630,12 +630,12 @@ END_TEST
 
 /* --- to the byte ---------------------------------------------------------- */
 
-/* A term has 31 bits and a claim has one; it names so many keys and no more. */
+/* A term has 31 bits, and a claim has one. */
 START_TEST(bounds_of_terms)
 {
 	struct wire_probe	 p = { 0, WIRE_TERM_MAX };
-	struct wire_claim	 c = { .term = WIRE_TERM_MAX, .nexcept = WIRE_CLAIM_EXCEPT }, in;
-	uint8_t			 buf[WIRE_CLAIM_SIZE(WIRE_CLAIM_EXCEPT) + 8];
+	struct wire_claim	 c = { .term = WIRE_TERM_MAX }, in;
+	uint8_t			 buf[WIRE_CLAIM_SIZE(0) + 8];
 	struct wbuf		 w;
 	struct rbuf		 r;
 	unsigned		 i;
@@ -654,13 +654,41 @@ START_TEST(bounds_of_terms)
 		rbuf_init(&r, buf + WIRE_RECORD_HEAD, w.len - WIRE_RECORD_HEAD);
 		ck_assert(wire_get_claim(&r, &in) == (i == 0));
 	}
-	/* the number of keys: one more than allowed, and not as many as follow */
-	for (i = 0; i < 2; i++) {
-		memset(buf, 0, sizeof(buf));
-		buf[19] = 1;
-		buf[20] = (uint8_t)(WIRE_CLAIM_EXCEPT + (i == 0));
-		rbuf_init(&r, buf, 21 + 8 * (WIRE_CLAIM_EXCEPT + (i == 0)) - (i == 1 ? 8 : 0));
-		ck_assert(!wire_get_claim(&r, &in));
+}
+END_TEST
+
+/* The filter of a claim: sizes that are none, and what it names. */
+START_TEST(keys_of_claims)
+{
+	static const uint32_t	 keys[] = { 1, 4, 5, 33, 100, 128, 500 };
+	struct wire_claim	 c = { .term = 1 }, in;
+	uint8_t			 buf[512] = { 0 };
+	uint64_t		 named[500];
+	struct rbuf		 r;
+	uint32_t		 chance, k;
+	size_t			 i, n;
+
+	buf[19] = 1;
+	buf[21] = 0;
+	for (n = 0; n <= WIRE_CLAIM_FILTER + 1; n++) {
+		buf[21] = (uint8_t)(n / 8);
+		rbuf_init(&r, buf, 22 + n);
+		ck_assert_int_eq(wire_get_claim(&r, &in), n == 0 || n == 8 || n == 16 || n == 32 ||
+		    n == 64 || n == 128 || n == 256);
+	}
+	wire_claim_clear(&c, 0, 7);
+	ck_assert_uint_eq(c.nfilter, 0);
+	wire_claim_add(&c, 1);
+	ck_assert(!wire_claim_has(&c, 1));
+	for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		wire_claim_clear(&c, keys[i], (uint8_t)rnd());
+		for (k = 0; k < keys[i]; k++)
+			wire_claim_add(&c, named[k] = rnd());
+		for (k = 0; k < keys[i]; k++)
+			ck_assert(wire_claim_has(&c, named[k]));
+		for (chance = k = 0; k < 10000; k++)
+			chance += wire_claim_has(&c, rnd());
+		ck_assert_uint_lt(chance, keys[i] <= 128 ? 100 : 2500);
 	}
 }
 END_TEST
@@ -708,6 +736,7 @@ main(void)
 	tcase_add_test(tc, too_many_gaps);
 	tcase_add_test(tc, sums_and_retell);
 	tcase_add_test(tc, bounds_of_terms);
+	tcase_add_test(tc, keys_of_claims);
 	tcase_add_test(tc, known_bytes);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
