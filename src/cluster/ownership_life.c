@@ -225,10 +225,10 @@ on_end(void *ctx, const uint8_t *key, size_t klen, const struct flow *f, enum lo
 	/* an expectation ends with its master, soon by itself, or when what it expects comes */
 	if (f->expect)
 		return active;
-	over = how == LOCAL_END_COMMANDED ? active : how == LOCAL_END_USED && closing(f);
+	over = how == LOCAL_END_COMMANDED || (how == LOCAL_END_USED && closing(f));
 	/* what may have ended before the takeover was a leftover */
 	if (!active || at_us < n->ownership->active_us)
-		return over && how == LOCAL_END_USED;
+		return over;
 	if (over)
 		mark_all(n, key, klen, f);
 	else

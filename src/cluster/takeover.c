@@ -282,12 +282,18 @@ plan_retry(struct takeover *t, unsigned peer, uint64_t now_us)
 static void
 say_result(const struct node_taken *k)
 {
+	unsigned	 i;
+
 	log_msg(k->failed > 0 ? LOG_WARNING : LOG_NOTICE,
 	    "%s done in %llu ms: %llu flows, %llu created, %llu updated, %llu here already, %llu ended here since, %llu refused",
 	    k->what == NODE_TAKEOVER ? "takeover" : "commit",
 	    (unsigned long long)((k->ended_us - k->started_us) / 1000), (unsigned long long)k->flows,
 	    (unsigned long long)k->created, (unsigned long long)k->updated,
 	    (unsigned long long)k->ours, (unsigned long long)k->ended, (unsigned long long)k->failed);
+	for (i = 0; i < k->nfailures; i++)
+		log_msg(LOG_WARNING, "refused %llu times (%s): such as %s",
+		    (unsigned long long)k->failures[i].count, strerror(k->failures[i].err),
+		    k->failures[i].example);
 	if (k->lost_master + k->lost_helper + k->lost_labels > 0)
 		log_msg(LOG_WARNING, "this kernel did not take all of it: %llu without their master, %llu "
 		    "without their helper, %llu without their labels; is the ruleset the same?",
@@ -332,10 +338,11 @@ end_walk(struct node *n)
 		ownership_settled(n);
 	if (t->command)
 		end_command(n);
-	else if (t->wrote > 0 || takeover_refused(n) > 0)
+	else if (t->wrote > 0 || takeover_refused(n) != t->refused_said)
 		log_msg(takeover_refused(n) > 0 ? LOG_WARNING : LOG_NOTICE,
 		    "followed the peers: %llu flows were taken, %llu refused",
 		    (unsigned long long)t->wrote, (unsigned long long)takeover_refused(n));
+	t->refused_said = takeover_refused(n);
 }
 
 /* --- following --------------------------------------------------------------------------- */
@@ -369,21 +376,16 @@ takeover_follow(struct node *n, unsigned peer, uint32_t h)
 void
 takeover_told(struct node *n, unsigned peer, uint32_t h)
 {
-	struct flow	 theirs, ours;
+	struct flow	 f;
 	const uint8_t	*body;
 	size_t		 len;
-	uint32_t	 own;
 
 	if (!ownership_active(n))
 		return;
 	body = ftab_body(recv_table(n->recv[peer]), h, &len);
-	own = local_find(n->local, body, flow_key_len(body, len));
-	/* what is in use here gives way to a younger life only */
-	if (own != FTAB_NIL && !local_unused(n->local, own) &&
-	    flow_unpack(body, len, &theirs) == 0 && local_load(n->local, own, &ours) &&
-	    ownership_compare(&theirs, &ours) != LIFE_YOUNGER)
-		return;
-	takeover_follow(n, peer, h);
+	if (local_find(n->local, body, flow_key_len(body, len)) == FTAB_NIL ||
+	    takeover_entry(n, peer, h, PASSES, false, &f) >= ENTRY_WRITE)
+		takeover_follow(n, peer, h);
 }
 
 /* Entries of a peer that wait, as many as there is room for; true if some are left. */

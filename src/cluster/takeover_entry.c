@@ -90,6 +90,13 @@ differs(const struct flow *theirs, const struct flow *ours)
 	return la != lb || memcmp(pa, pb, la) != 0;
 }
 
+/* Has the flow seen packets at the peer that it has not seen here?  These bits are only ever set. */
+static bool
+is_behind(const struct flow *ours, const struct flow *theirs)
+{
+	return (theirs->status & ~ours->status & (FLOW_S_SEEN_REPLY | FLOW_S_ASSURED)) != 0;
+}
+
 static enum verdict
 against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool full)
 {
@@ -101,6 +108,9 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		return ENTRY_WRITE;
 	switch (ownership_compare(theirs, &ours)) {
 	case LIFE_SAME:
+		/* a handshake that began here and ended there */
+		if (!theirs->expect && is_behind(&ours, theirs))
+			return ENTRY_WRITE;
 		/* a copy must not be renewed from a copy */
 		if (stale && !theirs->copy && (full || differs(theirs, &ours)))
 			return ENTRY_WRITE;
@@ -112,8 +122,8 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 	case LIFE_OTHER:
 		return stale ? ENTRY_REPLACE : ENTRY_HERE;
 	}
-	return full && theirs->proto == IPPROTO_TCP && !theirs->expect &&
-	    !local_liberal(n->local, own) ? ENTRY_LOOSEN : ENTRY_HERE;
+	/* the peer may have carried it since the kernel learned the windows */
+	return full && theirs->proto == IPPROTO_TCP && !theirs->expect ? ENTRY_LOOSEN : ENTRY_HERE;
 }
 
 enum verdict

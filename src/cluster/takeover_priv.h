@@ -52,7 +52,8 @@ struct takeover {
 	bool		 related, expects;	/* some wait for a later pass */
 	bool		 spoilt;	/* no claim can be made of it */
 	bool		 unsure;	/* the kernel had some of the flows already, or took others in part */
-	uint64_t	 wrote;		/* entries, for the log */
+	uint64_t	 wrote;		/* entries of this walk, and refusals as of the last one, for the log */
+	uint64_t	 refused_said;
 
 	/* following */
 	unsigned	 follow_peer;

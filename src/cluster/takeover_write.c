@@ -218,7 +218,7 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 	}
 	added = local_adopt(n->local, body, it->len, it->timeout_s, it->there, t->adopt_us,
 	    n->now_us) > 0;
-	t->wrote++;
+	t->wrote += j->tag != TAG_MEND && j->tag >> TAG_PEER_BITS == t->number;
 	if (counts(t, j))
 		t->result.adopted += added;
 	if (j->tag != TAG_MEND && local_find(n->local, body, klen) == FTAB_NIL && !f.expect)

@@ -20,6 +20,7 @@ struct windows {
 	struct kjob	*loosen, *strict;	/* being filled */
 	unsigned	 jobs;		/* that loosen, under way */
 	bool		 sweeping;	/* over our own table */
+	bool		 again;		/* what is liberal already may have stale windows, too */
 	uint32_t	 sweep_h;
 	uint64_t	 swept_us;	/* when the last sweep began */
 	uint64_t	 swept_version;
@@ -80,20 +81,27 @@ windows_loosen(struct node *n, const uint8_t *key, size_t klen)
 	return kjob_add(w->loosen, key, klen, 0) == 0;
 }
 
-void
-windows_loosen_all(struct node *n)
+static void
+begin_sweep(struct node *n, bool again)
 {
 	struct windows	*w = n->windows;
 
 	if (!n->conf.liberal)
 		return;
+	w->again = again || (w->sweeping && w->again);
 	w->sweeping = true;
 	w->sweep_h = FTAB_NIL;
 	w->swept_us = n->now_us;
 	w->swept_version = feed_version(n->feed);
 }
 
-/* Our own entries that are not liberal yet; true if there is more to do at once. */
+void
+windows_loosen_all(struct node *n)
+{
+	begin_sweep(n, true);
+}
+
+/* Our own entries, or those that are not liberal yet; true if there is more to do at once. */
 static bool
 sweep(struct node *n)
 {
@@ -104,8 +112,8 @@ sweep(struct node *n)
 
 	while (looked++ < LOOK_ENTRIES && (h = feed_next(n->feed, h)) != FTAB_NIL) {
 		body = ftab_body(feed_table(n->feed), h, &len);
-		if (body[1] == IPPROTO_TCP && !flow_key_expects(body) && !local_liberal(n->local, h) &&
-		    !windows_loosen(n, body, flow_key_len(body, len)))
+		if (body[1] == IPPROTO_TCP && !flow_key_expects(body) &&
+		    (w->again || !local_liberal(n->local, h)) && !windows_loosen(n, body, flow_key_len(body, len)))
 			return false;		/* this one again, later */
 		w->sweep_h = h;
 	}
@@ -220,7 +228,7 @@ windows_run(struct node *n)
 	/* what the other node carries has stale windows here, and new flows may move */
 	if (!w->sweeping && ownership_active(n) && ownership_actives(n) > 1 &&
 	    n->now_us - w->swept_us >= BESIDE_US && feed_version(n->feed) != w->swept_version) {
-		windows_loosen_all(n);
+		begin_sweep(n, false);
 		windows_look(n);
 	}
 	if (w->sweeping)

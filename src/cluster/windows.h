@@ -14,7 +14,10 @@ void		 windows_free(struct windows *w);
 
 /* The entry with that key becomes liberal soon; false if there is no room for more now. */
 bool		 windows_loosen(struct node *n, const uint8_t *key, size_t klen);
-/* All TCP entries of our own table do, in the background. */
+/*
+ * All TCP entries of our own table do, in the background.  The kernel forgets
+ * which windows it knows, also of those that are liberal already.
+ */
 void		 windows_loosen_all(struct node *n);
 /* A walk has ended: look 1, 3, 10 and 30 s from now at what has been relearned. */
 void		 windows_look(struct node *n);

@@ -32,7 +32,7 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 	struct local_key	 k;
 	struct flow		 f, cur;
 	uint32_t		 h;
-	bool			 added;
+	bool			 added, in_use = false;
 	int			 rc;
 
 	if ((rc = flow_unpack(body, len, &f)) < 0)
@@ -50,17 +50,21 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 		return 0;
 	}
 	f.timeout_s = timeout_s;
-	f.copy = !f.expect;
 	if (h == FTAB_NIL)
 		f.incarnation = feed_next_incarnation(l->feed, k.hash, k.key, k.len);
-	else if (local_load(l, h, &cur))
+	else if (local_load(l, h, &cur)) {
 		f.incarnation = (uint8_t)(cur.incarnation + (cur.born != f.born));
+		/* it was behind, not unused: see takeover_entry() */
+		in_use = cur.born == f.born && !local_unused(l, h) &&
+		    (f.status & ~cur.status & (FLOW_S_SEEN_REPLY | FLOW_S_ASSURED)) != 0;
+	}
+	f.copy = !f.expect && !in_use;
 	local_store(l, h, &k, &f, now_us);
 	added = h == FTAB_NIL;
 	h = feed_find(l->feed, k.hash, k.key, k.len);
 	if (h == FTAB_NIL)
 		return 0;
-	if (!f.expect)
+	if (f.copy)
 		local_copied(l, h, there);
 	if (f.proto == IPPROTO_TCP && !f.expect)
 		local_meta(l, h)->flags |= LF_LIBERAL;

@@ -151,8 +151,9 @@ def test_ends_on_the_relieved_node(both):
     fw1.ctsync("release")
     takeover(fw2)
     wait_proof(fw1)
+    before = kernel_table(fw1).keys()
     ctgen(fw1, "delete", "-n", NEW)
-    ended = kernel_table(fw2).keys() - kernel_table(fw1).keys()
+    ended = before - kernel_table(fw1).keys()
     assert len(ended) == NEW
     wait_for(lambda: not ended & kernel_table(fw2).keys(), 20, "fw2 to follow", 0.1)
     wait_proof(fw1)
