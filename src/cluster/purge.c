@@ -206,7 +206,8 @@ purge_deleted(struct node *n, unsigned peer, uint32_t h, bool removed)
 		p->wanted |= own != FTAB_NIL && ownership_peer_active(n, peer);
 		return;
 	}
-	if (removed || (own != FTAB_NIL && !local_unused(n->local, own)))
+	/* expectations go with their masters, and soon by themselves */
+	if (removed || flow_key_expects(body) || (own != FTAB_NIL && !local_unused(n->local, own)))
 		return;
 	ownership_ended_at(n, peer, h);
 	if (own == FTAB_NIL || told_by_another(n, peer, body, klen) ||

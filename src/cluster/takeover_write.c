@@ -223,7 +223,7 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 	const uint8_t	*body = j->bytes + it->off;
 	size_t		 klen = flow_key_len(body, it->len);
 	struct flow	 f;
-	bool		 added;
+	bool		 added, ours;
 
 	if (flow_unpack(body, it->len, &f) < 0)
 		return;
@@ -237,9 +237,11 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 	added = local_adopt(n->local, body, it->len, it->timeout_s, it->there, t->adopt_us,
 	    n->now_us) > 0;
 	t->wrote += j->tag != TAG_MEND && j->tag >> TAG_PEER_BITS == t->number;
+	ours = local_find(n->local, body, klen) != FTAB_NIL;
+	/* a dump may have shown it before we knew that it is written */
 	if (counts(t, j))
-		t->result.adopted += added;
-	if (j->tag != TAG_MEND && local_find(n->local, body, klen) == FTAB_NIL && !f.expect)
+		t->result.adopted += added || (ours && !it->there);
+	if (j->tag != TAG_MEND && !ours && !f.expect)
 		ownership_claim_except(n, j->tag & ((1u << TAG_PEER_BITS) - 1), body, klen);
 }
 

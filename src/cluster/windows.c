@@ -227,13 +227,20 @@ windows_job_done(struct node *n, struct kjob *j)
 	kjob_free(j);
 }
 
+/* A dump beside a walk would only slow it down, and its end asks for another look. */
+static bool
+may_look(const struct node *n)
+{
+	return n->windows->look_us != 0 && takeover_complete(n);
+}
+
 bool
 windows_run(struct node *n)
 {
 	struct windows	*w = n->windows;
 	bool		 more = false;
 
-	if (w->look_us != 0 && n->now_us >= w->look_us) {
+	if (may_look(n) && n->now_us >= w->look_us) {
 		local_resync(n->local);
 		w->look_us = 0;
 		if (++w->look < LOOKS)
@@ -254,5 +261,5 @@ windows_run(struct node *n)
 uint64_t
 windows_due(const struct node *n)
 {
-	return n->windows->look_us != 0 ? n->windows->look_us : UINT64_MAX;
+	return may_look(n) ? n->windows->look_us : UINT64_MAX;
 }

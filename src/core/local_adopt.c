@@ -64,7 +64,8 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 	h = feed_find(l->feed, k.hash, k.key, k.len);
 	if (h == FTAB_NIL)
 		return 0;
-	if (f.copy)
+	/* an expectation is not told as a copy, but written over by what its node tells later */
+	if (f.copy || f.expect)
 		local_copied(l, h, there);
 	if (f.proto == IPPROTO_TCP && !f.expect)
 		local_meta(l, h)->flags |= LF_LIBERAL;

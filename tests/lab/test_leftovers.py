@@ -2,8 +2,9 @@
 """What a standby's kernel has of its own, older than the flows that it takes over; labels that go."""
 
 import json
-import time
 from socket import IPPROTO_TCP as TCP
+
+import pytest
 
 from ctnl import Kernel, make_tuple
 from lab import wait_for
@@ -31,45 +32,48 @@ def expected(kernel):
             for e in kernel.expects()}
 
 
-def takeover_later(fw):
-    """What came by an event in the second of a takeover counts as newer than that."""
-    wait_equal(fw)
-    time.sleep(1.1)
-    return takeover(fw)
+@pytest.fixture
+def kernels(lab):
+    """fw1 is active; the daemon of fw2 does not run yet: what its kernel has by then is old."""
+    lab.fw1.start_ctsyncd()
+    lab.fw1.ctsync("takeover")
+    with Kernel(lab.fw1.ns) as here, Kernel(lab.fw2.ns) as there:
+        yield here, there
 
 
-def test_old_expectations_make_room(pair):
+def test_old_expectations_make_room(lab, kernels):
     """One for the same tuple, of another master, which goes when its master expects something new."""
-    fw1, fw2 = pair
+    fw2, (here, there) = lab.fw2, kernels
     second, third = (master(f"100.64.0.{n}", help={"name": "ftp"}) for n in (2, 3))
-    with Kernel(fw1.ns) as here, Kernel(fw2.ns) as there:
-        there.create(second)
-        there.create_expect(expectation("100.64.0.3", second))
-        for entry in (second, third):
-            here.create(entry)
-        here.create_expect(expectation("100.64.0.2", second))
-        here.create_expect(expectation("100.64.0.3", third))
-        wait_for(lambda: count(fw2, "remote", "expect") == 2, 20, "fw2 to know of both")
-        answer = takeover_later(fw2)
-        assert answer["failed"] == 0, answer
-        wanted = {("100.64.0.2", 2000): "100.64.0.2", ("100.64.0.3", 2000): "100.64.0.3"}
-        assert expected(there) == wanted
-        wait_for(lambda: count(fw2, "local", "expect") == 2, 20, "fw2 to know that they are its own")
-        assert expected(there) == wanted
+    there.create(second)
+    there.create_expect(expectation("100.64.0.3", second))
+    for entry in (second, third):
+        here.create(entry)
+    here.create_expect(expectation("100.64.0.2", second))
+    here.create_expect(expectation("100.64.0.3", third))
+    fw2.start_ctsyncd()
+    wait_equal(fw2)
+    assert count(fw2, "remote", "expect") == 2
+    answer = takeover(fw2)
+    assert answer["failed"] == 0, answer
+    wanted = {("100.64.0.2", 2000): "100.64.0.2", ("100.64.0.3", 2000): "100.64.0.3"}
+    assert expected(there) == wanted
+    wait_for(lambda: count(fw2, "local", "expect") == 2, 20, "fw2 to know that they are its own")
+    assert expected(there) == expected(here) == wanted
 
 
-def test_an_entry_without_its_helper(pair):
+def test_an_entry_without_its_helper(lab, kernels):
     """It cannot be given one: that and its expectation are counted, nothing fails."""
-    fw1, fw2 = pair
-    with Kernel(fw1.ns) as here, Kernel(fw2.ns) as there:
-        there.create(master("100.64.0.2"))
-        of = master("100.64.0.2", help={"name": "ftp"})
-        here.create(of)
-        here.create_expect(expectation("100.64.0.2", of))
-        wait_for(lambda: count(fw2, "remote", "expect") == 1, 20, "fw2 to know of the expectation")
-        answer = takeover_later(fw2)
-        assert (answer["failed"], answer["without_helper"]) == (0, 2), answer
-        assert there.expects() == []
+    fw2, (here, there) = lab.fw2, kernels
+    there.create(master("100.64.0.2"))
+    of = master("100.64.0.2", help={"name": "ftp"})
+    here.create(of)
+    here.create_expect(expectation("100.64.0.2", of))
+    fw2.start_ctsyncd()
+    wait_equal(fw2)
+    answer = takeover(fw2)
+    assert (answer["failed"], answer["without_helper"]) == (0, 2), answer
+    assert there.expects() == []
 
 
 def test_the_last_label_goes(pair):
