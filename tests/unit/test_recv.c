@@ -1102,7 +1102,7 @@ START_TEST(flags_of_the_caller)
 	ck_assert_uint_eq(*flags_of(0), 0x15);
 	ck_assert_uint_eq(*flags_of(1), 0);
 	ck_assert_uint_eq(*flags_of(2), 0x15);
-	ck_assert_uint_eq(*flags_of(3), 0);
+	ck_assert_uint_eq(*flags_of(3), 0x15);
 	ck_assert_uint_eq(*flags_of(4), 0x15);
 	ck_assert_uint_eq(*flags_of(5), 0);
 	ck_assert_uint_eq(*flags_of(6), 0x15);	/* has yet to be told */
