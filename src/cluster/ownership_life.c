@@ -31,8 +31,11 @@ ownership_compare(const struct flow *theirs, const struct flow *ours)
 {
 	if (theirs->expect)
 		return LIFE_SAME;
-	if (theirs->born != 0 && ours->born != 0 && theirs->born != ours->born)
+	if (theirs->born != 0 && ours->born != 0) {
+		if (theirs->born == ours->born)
+			return LIFE_SAME;	/* although a kernel may translate it in another way */
 		return (int32_t)(theirs->born - ours->born) > 0 ? LIFE_YOUNGER : LIFE_OLDER;
+	}
 	return same_reply(theirs, ours) ? LIFE_SAME : LIFE_OTHER;
 }
 

@@ -108,6 +108,12 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		return ENTRY_WRITE;
 	switch (ownership_compare(theirs, &ours)) {
 	case LIFE_SAME:
+		/* a stray has its own translation, which is wrong; else this kernel chose another one */
+		if (memcmp(&theirs->reply, &ours.reply, sizeof(ours.reply)) != 0) {
+			if (local_stray(n->local, own))
+				return ENTRY_REPLACE;
+			break;
+		}
 		/* a handshake that began here and ended there */
 		if (!theirs->expect && is_behind(&ours, theirs))
 			return ENTRY_WRITE;
