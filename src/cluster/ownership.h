@@ -71,6 +71,8 @@ bool		 ownership_ended(const struct node *n, unsigned peer, uint32_t h);
 bool		 ownership_outranked(struct node *n, unsigned peer, const uint8_t *key, size_t klen);
 /* A peer that saw the flow of entry h end deletes it: what others tell of that life has ended, too. */
 void		 ownership_ended_at(struct node *n, unsigned peer, uint32_t h);
+/* The kernel has deleted our own entry with that key, because an operator wanted the flow to end. */
+void		 ownership_ended_by_us(struct node *n, const uint8_t *key, size_t klen);
 
 /* --- our claims --- */
 

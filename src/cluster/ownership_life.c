@@ -195,6 +195,16 @@ ownership_ended_at(struct node *n, unsigned peer, uint32_t h)
 		mark_all(n, body, flow_key_len(body, len), &f);
 }
 
+void
+ownership_ended_by_us(struct node *n, const uint8_t *key, size_t klen)
+{
+	struct flow	 f;
+	uint32_t	 h = local_find(n->local, key, klen);
+
+	if (h != FTAB_NIL && ownership_active(n) && local_load(n->local, h, &f) && !f.expect)
+		mark_all(n, key, klen, &f);
+}
+
 /*
  * Nobody has seen the flow end: whoever still tells it is taken from again.
  * Two copies that nobody uses do not keep each other alive: see
