@@ -12,16 +12,12 @@
 
 #include "sim.h"
 
+#define CHECK_US	(30 * MS)	/* what is claimed is looked at that often */
+
 static uint32_t
 find(const struct vnode *v, const struct ftab *t, const struct kflow *k, unsigned slot)
 {
 	return ftab_find(t, v->hash[slot], k->body, k->klen);
-}
-
-bool
-check_holds(const struct vnode *v, unsigned o, unsigned slot)
-{
-	return find(v, recv_table(v->recv[o]), &v->w->v[o].kernel[slot], slot) != FTAB_NIL;
 }
 
 uint32_t
@@ -48,6 +44,7 @@ check_start(struct vnode *v)
 
 	memset(v->held, 0, sizeof(v->held));
 	memset(v->seen, 0xff, sizeof(v->seen));
+	memset(v->seen_us, 0, sizeof(v->seen_us));
 	memset(v->stream, 0, sizeof(v->stream));
 	memset(v->behind, 0, sizeof(v->behind));
 	for (i = 0; i < v->w->n; i++)
@@ -80,6 +77,12 @@ check_reboot(struct vnode *o)
 			h->life_us = 0;
 		}
 	}
+}
+
+void
+check_dropped(struct vnode *v, unsigned o)
+{
+	memset(v->held[o], 0, sizeof(v->held[o]));
 }
 
 /* Is that body just what a kernel has in that state?  The incarnation aside. */
@@ -280,9 +283,10 @@ check_pair(struct vnode *v, const struct vnode *o)
 
 	say_stream(v, o, r);
 	/* a copy changes with these only; what is claimed may change without */
-	if (seen == v->seen[o->i] && v->w->now_us / 1000 % 16 != 0)
+	if (seen == v->seen[o->i] && v->w->now_us - v->seen_us[o->i] < CHECK_US)
 		return;
 	v->seen[o->i] = seen;
+	v->seen_us[o->i] = v->w->now_us;
 	node_peer(v->node, sim_peer(v, o->i), v->w->now_us, &info);
 	if (info.in_sync)
 		check_claims(v, o, r);
@@ -325,7 +329,7 @@ check_always(struct world *w)
 
 	for (i = 0; i < w->n; i++) {
 		v = &w->v[i];
-		if (v->node == NULL || v->stopped_us != 0)
+		if (!sim_runs(v))
 			continue;
 		for (k = 0; k < w->n; k++)
 			if (i != k)
