@@ -187,6 +187,7 @@ struct vnode {
 	const struct recv *recv[NODES];
 	uint32_t	 hash[SLOTS];	/* of the keys in its remote tables */
 	struct held	 held[NODES][SLOTS];
+	uint64_t	 flushed_us;	/* when its operator flushed the local table */
 	uint64_t	 seen[NODES];	/* frames of its receivers that were checked */
 	uint64_t	 seen_us[NODES];
 	uint32_t	 stream[NODES];	/* of its receivers, and their states, for the log */
@@ -338,6 +339,8 @@ void	 check_start(struct vnode *v);
 void	 check_reboot(struct vnode *v);
 /* v was told to drop its copies of node o. */
 void	 check_dropped(struct vnode *v, unsigned o);
+/* v was told to drop its local table: the others will hear that, and then of its flows again. */
+void	 check_flushed(struct vnode *v);
 /* All that has to be true at any time. */
 void	 check_always(struct world *w);
 /* Everybody who is alive equal and ready? */

@@ -269,13 +269,9 @@ flush_remote(struct vnode *v)
 static void
 flush_local(struct vnode *v)
 {
-	unsigned	 i;
-
 	sim_say(v->w, "node %u: flush local", v->i);
 	node_flush_local(v->node, v->w->now_us);
-	for (i = 0; i < v->w->n; i++)
-		if (i != v->i && v->w->v[i].node != NULL)
-			check_dropped(&v->w->v[i], v->i);
+	check_flushed(v);
 }
 
 static void

@@ -12,7 +12,7 @@
 
 #include "sim.h"
 
-#define CHECK_US	(30 * MS)	/* what is claimed is looked at that often */
+#define CHECK_US	(50 * MS)	/* what is claimed is looked at that often */
 
 static uint32_t
 find(const struct vnode *v, const struct ftab *t, const struct kflow *k, unsigned slot)
@@ -83,6 +83,16 @@ void
 check_dropped(struct vnode *v, unsigned o)
 {
 	memset(v->held[o], 0, sizeof(v->held[o]));
+}
+
+void
+check_flushed(struct vnode *v)
+{
+	unsigned	 i;
+
+	v->flushed_us = v->w->now_us;
+	for (i = 0; i < v->w->n; i++)
+		check_dropped(&v->w->v[i], v->i);
 }
 
 /* Is that body just what a kernel has in that state?  The incarnation aside. */
@@ -252,7 +262,8 @@ check_lives(struct vnode *v, const struct vnode *o, const struct recv *r, bool c
 			say_flow(v, o, r, s);
 			sim_bad(v->w, "a flow of a node that has rebooted was given up too soon");
 		}
-		if (claims && there && vk_passes(&k->s) && recv_verified_us(r) > k->life_us) {
+		if (claims && there && vk_passes(&k->s) && recv_verified_us(r) > k->life_us &&
+		    recv_verified_us(r) > o->flushed_us) {
 			h->life = k->s.mark >> 8;
 			h->life_us = k->life_us;
 		}

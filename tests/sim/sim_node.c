@@ -567,10 +567,11 @@ live(struct world *w)
 	active = calm(w);
 	if (w->bad != NULL || !settle(w) || w->small)
 		return;
-	sim_rest(w, (SHORT_S + 7) * S_US);
+	sim_rest(w, 6 * S_US);
+	w->births = w->closes = false;
+	sim_rest(w, 6 * PURGE_US + 2 * S_US);
 	if (w->bad == NULL)
 		promise_leftovers(w);
-	w->births = w->closes = false;
 	if (w->bad == NULL && settle(w))
 		fail_over(w, active);
 }

@@ -356,9 +356,13 @@ later(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-/* Has the active node (there is just one) that tuple, too, or could it not have it? */
+/*
+ * Has the active node (there is just one) that tuple, too, or could it not have
+ * it?  If not, *since_us is when it lost it.
+ */
 static bool
-is_wanted(const struct world *w, const struct vnode *v, unsigned slot, uint32_t life)
+is_wanted(const struct world *w, const struct vnode *v, unsigned slot, uint32_t life,
+    uint64_t *since_us)
 {
 	const struct vnode	*a;
 	unsigned		 i, n = 0;
@@ -369,6 +373,7 @@ is_wanted(const struct world *w, const struct vnode *v, unsigned slot, uint32_t 
 		if (a == v || !is_active(a))
 			continue;
 		n++;
+		*since_us = later(*since_us, a->kernel[slot].ended_us);
 		has = a->kernel[slot].s.there || (a->refused[slot].life == life && a->refused[slot].until_us != 0);
 	}
 	return n != 1 || has;
@@ -393,7 +398,7 @@ promise_leftovers(struct world *w)
 			since_us = later(later(w->dead_us[life % LIVES], w->settled_us), v->role_us);
 			if (active ? vk_timeout_us(s) > SHORT_S * S_US ||
 			    w->now_us - since_us < (SHORT_S + 6) * S_US :
-			    !w->acct || is_wanted(w, v, s, life) ||
+			    !w->acct || is_wanted(w, v, s, life, &since_us) ||
 			    w->now_us - since_us < 5 * PURGE_US + 2 * S_US)
 				continue;
 			sim_say(w, "node %u: life %u of slot %u ended at %llu ms", i, life, s,
