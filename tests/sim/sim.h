@@ -170,7 +170,7 @@ struct vnode {
 		uint32_t	 life;
 		uint64_t	 until_us;
 	} refused[SLOTS];		/* another flow is in the way of that one */
-	uint32_t	 flushed[SLOTS];	/* lives that an operator wants gone from here */
+	uint64_t	 flush_us;	/* when an operator last flushed this kernel */
 	uint32_t	 lapsed[SLOTS];		/* lives that lapsed here by right, though they go on elsewhere */
 
 	/* sim_promise.c */
@@ -221,6 +221,7 @@ struct world {
 	bool		 mishaps;	/* jobs and dumps may fail */
 	uint64_t	 ring_bytes;	/* of one stream, at most */
 	bool		 verbose;
+	const char	*only;		/* failures that count, NULL: all */
 	const char	*bad;
 };
 
@@ -355,6 +356,11 @@ void	 check_say(const struct vnode *v, unsigned o, unsigned slot);
 /* sim_promise.c */
 void	 promise_run(struct world *w);
 void	 promise_start(struct vnode *v);
+/*
+ * Does an active node but v have that life?  If used is set it has to carry
+ * packets there.
+ */
+bool	 promise_lives_on(const struct vnode *v, unsigned slot, uint32_t life, bool used);
 /* The daemon of v is told to take over. */
 void	 promise_take(struct vnode *v);
 /* The daemon takes the flow out of its kernel, which still has it. */

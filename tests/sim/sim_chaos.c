@@ -199,22 +199,6 @@ excuse_copies(struct world *w)
 	}
 }
 
-/* Does an active node but v have that life?  If used is set it has to carry packets there. */
-static bool
-active_elsewhere(const struct vnode *v, unsigned slot, uint32_t life, bool used)
-{
-	const struct vnode	*a;
-	unsigned		 i;
-
-	for (i = 0; i < v->w->n; i++) {
-		a = &v->w->v[i];
-		if (a != v && sim_runs(a) && node_role(a->node) == NODE_ACTIVE &&
-		    vk_life(&a->kernel[slot]) == life && (!used || a->kernel[slot].packets > 0))
-			return true;
-	}
-	return false;
-}
-
 /*
  * An operator ends what the kernel of v has, with our command or with another
  * program.  On a standby what lives on through the active node stays alive; for
@@ -227,12 +211,12 @@ flush_kernel(struct vnode *v, bool ours)
 	uint32_t	 life;
 	bool		 active = node_role(v->node) == NODE_ACTIVE;
 
+	v->flush_us = v->w->now_us;
 	sim_say(v->w, "node %u: flush kernel, %s", v->i, ours ? "by command" : "by conntrack -F");
 	for (s = 0; s < SLOTS; s++) {
 		life = vk_life(&v->kernel[s]);
-		v->flushed[s] = life;
 		if (life != 0 && s < SHARED && v->w->client[s].life == life &&
-		    (active || !active_elsewhere(v, s, life, !ours)))
+		    (active || !promise_lives_on(v, s, life, !ours)))
 			client_excuse(v->w, s, "an operator flushed the kernel");
 		if (!ours)
 			vk_end(v, s, true);
@@ -284,7 +268,7 @@ delete_one(struct vnode *v)
 		return;
 	sim_say(v->w, "node %u: conntrack -D of slot %u", v->i, s);
 	if (v->w->client[s].life == life &&
-	    (node_role(v->node) == NODE_ACTIVE || !active_elsewhere(v, s, life, true)))
+	    (node_role(v->node) == NODE_ACTIVE || !promise_lives_on(v, s, life, true)))
 		client_excuse(v->w, s, "an operator deleted it");
 	vk_end(v, s, true);
 }

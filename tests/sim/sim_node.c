@@ -7,7 +7,8 @@
  *
  *   sim_node [-x] [-k FILE] COUNT [FIRST]
  *
- * See seeds.h.  With SIM_LOG in the environment it says what happens.
+ * See seeds.h.  With SIM_LOG in the environment it says what happens; with
+ * SIM_ONLY it takes notice of those failures only whose text has that in it.
  *
  * Two to five nodes live through traffic, lost events, loss, duplication,
  * delay, partitions (also one-way), an election that errs, scripts that come
@@ -80,6 +81,8 @@ sim_say(const struct world *w, const char *fmt, ...)
 void
 sim_bad(struct world *w, const char *what)
 {
+	if (w->only != NULL && strstr(what, w->only) == NULL)
+		return;
 	if (w->bad == NULL)
 		w->bad = what;
 	sim_say(w, "WRONG: %s", what);
@@ -516,6 +519,7 @@ make(struct world *w, uint64_t seed)
 
 	memset(w, 0, sizeof(*w));
 	w->verbose = getenv("SIM_LOG") != NULL;
+	w->only = getenv("SIM_ONLY");
 	w->rng = seed;
 	w->now_us = 1000000;
 	w->n = sizes[sim_below(w, sizeof(sizes) / sizeof(sizes[0]))];

@@ -15,8 +15,8 @@
  *   - nobody whom the node can reach had a copy: the flow was new, or all that
  *     had it died;
  *   - the flow was not established yet;
- *   - an operator ended it on an active node, or dropped the only copies
- *     (client_excuse());
+ *   - an operator ended it on an active node, or on the only one that had it, or
+ *     dropped the only copies (client_excuse());
  *   - the kernel refused the entry: another flow is in the way, or was until a
  *     moment ago;
  *   - stale windows: since the node was last told to take over, packets passed
@@ -35,6 +35,7 @@
 #define TOLD_US		(2 * S_US)	/* who can talk for so long knows of each other */
 #define READY_US	(2 * S_US)
 #define TWO_US		(3 * S_US)
+#define FLUSH_US	(1 * S_US)
 
 /* --- who knows whom -------------------------------------------------------------- */
 
@@ -129,6 +130,21 @@ promise_held_elsewhere(const struct vnode *v, unsigned slot, uint32_t life)
 		if ((i != v->i && vk_life(&w->v[i].kernel[slot]) == life) ||
 		    has_copy(&w->v[i], slot, life, v->i))
 			return true;
+	return false;
+}
+
+bool
+promise_lives_on(const struct vnode *v, unsigned slot, uint32_t life, bool used)
+{
+	const struct vnode	*a;
+	unsigned		 i;
+
+	for (i = 0; i < v->w->n; i++) {
+		a = &v->w->v[i];
+		if (a != v && is_active(a) && vk_life(&a->kernel[slot]) == life &&
+		    (!used || a->kernel[slot].packets > 0))
+			return true;
+	}
 	return false;
 }
 
@@ -281,8 +297,14 @@ promise_removed(struct vnode *v, unsigned slot)
 
 	if (slot < SHARED)
 		sim_say(w, "node %u: life %u of slot %u is removed", v->i, life, slot);
-	if (v->flushed[slot] == life || w->small)
+	if (w->small)
 		return;
+	if (v->flush_us != 0 && v->flush_us + FLUSH_US > w->now_us) {
+		/* a flush takes its time, and takes what is born meanwhile */
+		if (c != NULL && !promise_lives_on(v, slot, life, false))
+			client_excuse(w, slot, "an operator flushed the kernel");
+		return;
+	}
 	if (slot >= SHARED) {
 		if ((slot - SHARED) / OWN == v->i && v->kernel[slot].s.tcp_state != FLOW_TCP_TIME_WAIT &&
 		    is_used(v, slot))
@@ -341,6 +363,7 @@ promise_lapse(struct vnode *v, unsigned slot)
 	if (k->packets > 0 && !known_to_live(v, slot, life))
 		v->lapsed[slot] = life;
 	if (k->s.replied && (!vk_is_tcp(slot) || k->s.tcp_state == FLOW_TCP_ESTABLISHED) &&
+	    k->packets == 0 && c->last_us <= k->written_us &&
 	    w->now_us - c->last_us + SILENCE_US + S_US < vk_timeout_us(slot) &&
 	    !promise_held_elsewhere(v, slot, life)) {
 		say_due(v, slot);
