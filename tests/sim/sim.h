@@ -40,9 +40,9 @@
 #define MS		1000u
 #define S_US		1000000ull
 #define PURGE_US	2000000u
-#define SHORT_S		12u		/* timeout of an established flow: of some slots, */
+#define SHORT_S		8u		/* timeout of an established flow: of some slots, */
 #define LONG_S		300u		/* and of the others */
-#define SILENCE_US	5000000u	/* a client sends at least that often */
+#define SILENCE_US	3000000u	/* a client sends at least that often */
 #define WINDOW_PACKETS	3u		/* after so many a kernel knows the windows */
 #define LEASE_US	119000000u	/* a little less than what is promised */
 
@@ -214,6 +214,7 @@ struct world {
 	uint64_t	 promise_us, expire_us;
 	bool		 births, closes;	/* clients begin and end flows */
 	bool		 own;		/* nodes have traffic of their own */
+	bool		 strays;	/* a datagram of a flow that a kernel does not know makes a new one there */
 	bool		 follow;	/* roles follow addresses, there are no scripts */
 	bool		 acct;		/* kernels count packets */
 	bool		 refuses;	/* kernels refuse some flows */
@@ -277,8 +278,12 @@ enum vk_fate vk_pass(struct vnode *v, unsigned slot);
 void	 vk_born(struct vnode *v, unsigned slot);
 /* Would a packet pass? */
 enum vk_fate vk_fate(const struct vnode *v, unsigned slot);
-/* The client's last packet: the flow ends now, or in a while. */
-void	 vk_close(struct vnode *v, unsigned slot, bool at_once);
+/*
+ * The endpoints of a TCP flow close it: it ends in a while, or, if it gives way
+ * to another one of that tuple, now.
+ */
+void	 vk_close(struct vnode *v, unsigned slot, bool reset);
+void	 vk_give_way(struct vnode *v, unsigned slot);
 /* The flow ends now; commanded: by an operator. */
 void	 vk_end(struct vnode *v, unsigned slot, bool commanded);
 /* A boot: nothing is left, nobody is told. */
@@ -371,6 +376,8 @@ void	 promise_replaced(struct vnode *v, unsigned slot, uint32_t life);
 void	 promise_lapse(struct vnode *v, unsigned slot);
 /* After a while of rest: nothing is left of what has ended. */
 void	 promise_leftovers(struct world *w);
+/* Does anybody but v have a flow with that tuple: a kernel, or a copy? */
+bool	 promise_told(const struct vnode *v, unsigned slot);
 /* Does anybody but v hold that life: a kernel, or a copy that is not v's own? */
 bool	 promise_held_elsewhere(const struct vnode *v, unsigned slot, uint32_t life);
 /* Can the daemons of both talk to each other now? */

@@ -5,8 +5,15 @@
  * A client wants one flow at a time, with a tuple of its own.  The first packet
  * makes the flow in the kernel of the node that forwards it; a few more make it
  * established; then the client sends often, or seldom, but never keeps silent
- * for longer than SILENCE_US.  It closes the flow with a last packet, or just
- * goes away.  A packet that is dropped is sent again soon, for a long time.
+ * for longer than SILENCE_US.  It closes a TCP flow with a last packet, or just
+ * goes away, as it does with any other flow.  A packet that is dropped is sent
+ * again soon, for a long time.
+ *
+ * A datagram says nothing of where a flow begins.  If the kernel has the tuple,
+ * a new client uses what it finds; and it does not begin a flow where nobody
+ * could tell it from an older one that somebody else still has.  In some worlds
+ * a datagram in the middle of a flow that the kernel does not know makes a new
+ * entry there, a stray, with another translation: it has to give way.
  */
 #include <string.h>
 
@@ -114,25 +121,36 @@ over(struct world *w, unsigned slot, const char *how)
 		c->next_us = c->born_us + 3 * S_US;
 }
 
+/* Does a client of that slot begin a flow at v now?  If not, it tries again later. */
+static bool
+begins(const struct vnode *v, unsigned slot)
+{
+	return vk_is_tcp(slot) || v->kernel[slot].s.there || !promise_told(v, slot);
+}
+
 static void
 born(struct world *w, unsigned slot, struct vnode *v)
 {
 	struct client	*c = &w->client[slot];
+	struct kflow	*k = &v->kernel[slot];
 	int		 chosen = c->path;
+	bool		 found = k->s.there && !vk_is_tcp(slot);
 
-	if (v->kernel[slot].s.there)
-		vk_end(v, slot, false);	/* a new connection takes the place of the old one */
-	vk_born(v, slot);
+	if (!found) {
+		vk_give_way(v, slot);	/* a new connection takes the place of the old one */
+		vk_born(v, slot);
+	}
 	memset(c, 0, sizeof(*c));
 	c->path = chosen;
 	c->alive = true;
-	c->life = vk_life(&v->kernel[slot]);
-	c->port = v->kernel[slot].s.port;
+	c->life = vk_life(k);
+	c->port = k->s.port;
 	c->busy = sim_chance(w, 500);
 	c->born_us = c->last_us = c->at_us[v->i] = w->now_us;
 	c->passes = 1;
 	c->next_us = w->now_us + 1 + sim_below(w, 60 * MS);
-	sim_say(w, "client %u: life %u begins at node %u", slot, c->life, v->i);
+	w->dead_us[c->life % LIVES] = 0;
+	sim_say(w, "client %u: life %u %s at node %u", slot, c->life, found ? "is used again" : "begins", v->i);
 }
 
 /* Whoever can not know that this node carries packets does not hear of this one. */
@@ -174,7 +192,7 @@ passed(struct world *w, unsigned slot, struct vnode *v)
 		return;
 	}
 	if (w->closes && sim_chance(w, c->busy ? 15 : 80)) {
-		a = sim_below(w, 10);
+		a = vk_is_tcp(slot) ? sim_below(w, 10) : 10;
 		if (a < 8)
 			vk_close(v, slot, a < 4);
 		over(w, slot, a < 8 ? "is closed" : "is left alone");
@@ -211,7 +229,7 @@ turn(struct world *w, unsigned slot)
 	struct vnode	*v = path(w, c);
 	enum vk_fate	 fate;
 
-	if (v == NULL || (!c->alive && !w->births)) {
+	if (v == NULL || (!c->alive && (!w->births || !begins(v, slot)))) {
 		c->next_us = w->now_us + 100 * MS;
 		return;
 	}
@@ -220,6 +238,11 @@ turn(struct world *w, unsigned slot)
 		return;
 	}
 	fate = vk_pass(v, slot);
+	if (fate != VK_PASSED && w->strays && !vk_is_tcp(slot) && !v->kernel[slot].s.there) {
+		vk_born(v, slot);
+		w->dead_us[vk_life(&v->kernel[slot]) % LIVES] = w->now_us;
+		sim_say(w, "client %u: a stray, life %u, at node %u", slot, vk_life(&v->kernel[slot]), v->i);
+	}
 	if (fate == VK_PASSED)
 		passed(w, slot, v);
 	else

@@ -150,7 +150,8 @@ static uint64_t
 lives_us(unsigned slot, const struct kstate *s)
 {
 	if (vk_is_tcp(slot) && s->tcp_state != FLOW_TCP_ESTABLISHED)
-		return s->tcp_state == FLOW_TCP_TIME_WAIT ? 1500 * MS : 4 * S_US;
+		return s->tcp_state == FLOW_TCP_TIME_WAIT ? 1500 * MS :
+		    s->tcp_state == FLOW_TCP_CLOSE ? 200 * MS : 4 * S_US;
 	if (!s->replied)
 		return 2500 * MS;
 	return vk_timeout_us(slot);
@@ -380,7 +381,7 @@ vk_packet(struct vnode *v, unsigned slot)
 		k->expires_us = v->w->now_us + lives_us(slot, &s);
 		(void)emit(v, LOCAL_UPDATE, slot);
 	} else {
-		vk_end(v, slot, false);
+		vk_give_way(v, slot);
 		if (a >= 95)
 			vk_born(v, slot);	/* the port is used again at once */
 	}
@@ -407,10 +408,15 @@ vk_pass(struct vnode *v, unsigned slot)
 	struct kflow		*k = &v->kernel[slot];
 	enum vk_fate		 fate = vk_fate(v, slot);
 
-	if (fate != VK_PASSED)
+	if (fate != VK_PASSED && (vk_is_tcp(slot) || !k->s.there))
 		return fate;
 	k->packets++;
 	k->packet_us = v->w->now_us;
+	if (fate != VK_PASSED) {
+		/* it leaves with another address than its peer knows, but it leaves */
+		k->expires_us = v->w->now_us + lives_us(slot, &k->s);
+		return fate;
+	}
 	k->fresh = k->seen == c->passes ? k->fresh + 1 : 1;
 	k->seen = c->passes + 1;
 	k->maxack |= k->fresh >= WINDOW_PACKETS;
@@ -422,19 +428,24 @@ vk_pass(struct vnode *v, unsigned slot)
 }
 
 void
-vk_close(struct vnode *v, unsigned slot, bool at_once)
+vk_close(struct vnode *v, unsigned slot, bool reset)
 {
 	struct kflow	*k = &v->kernel[slot];
 	struct kstate	 s = k->s;
 
-	if (at_once || !vk_is_tcp(slot)) {
-		vk_end(v, slot, false);
-		return;
-	}
-	s.tcp_state = FLOW_TCP_TIME_WAIT;
+	s.tcp_state = reset ? FLOW_TCP_CLOSE : FLOW_TCP_TIME_WAIT;
 	vk_become(v, slot, &s);
 	k->expires_us = v->w->now_us + lives_us(slot, &s);
 	(void)emit(v, LOCAL_UPDATE, slot);
+}
+
+void
+vk_give_way(struct vnode *v, unsigned slot)
+{
+	if (vk_is_tcp(slot) && v->kernel[slot].s.there &&
+	    v->kernel[slot].s.tcp_state < FLOW_TCP_TIME_WAIT)
+		vk_close(v, slot, true);
+	vk_end(v, slot, false);
 }
 
 void

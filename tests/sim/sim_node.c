@@ -530,6 +530,7 @@ make(struct world *w, uint64_t seed)
 	w->follow = sim_chance(w, 500);
 	w->acct = sim_chance(w, 850);
 	w->refuses = sim_chance(w, 300);
+	w->strays = sim_chance(w, 400);
 	w->small = sim_chance(w, 100);
 	w->mishaps = sim_chance(w, 300);
 	w->births = w->closes = w->own = true;
@@ -571,7 +572,7 @@ live(struct world *w)
 	active = calm(w);
 	if (w->bad != NULL || !settle(w) || w->small)
 		return;
-	sim_rest(w, 6 * S_US);
+	sim_rest(w, (2 * SHORT_S + 6) * S_US - 6 * PURGE_US);
 	w->births = w->closes = false;
 	sim_rest(w, 6 * PURGE_US + 2 * S_US);
 	if (w->bad == NULL)
@@ -589,10 +590,10 @@ run_seed(uint64_t seed)
 	make(&w, seed);
 	live(&w);
 	if (w.bad != NULL) {
-		printf("seed %llu: %s at %llu ms (%u nodes, %s%s%s, loss %u %%, dup %u %%, delay %llu us%s%s)\n",
+		printf("seed %llu: %s at %llu ms (%u nodes, %s%s%s%s, loss %u %%, dup %u %%, delay %llu us%s%s)\n",
 		    (unsigned long long)seed, w.bad, (unsigned long long)(w.now_us / 1000), w.n,
 		    w.follow ? "addresses" : "scripts", w.acct ? "" : ", no counters",
-		    w.refuses ? ", refusals" : "", w.loss, w.dup, (unsigned long long)w.delay_us,
+		    w.refuses ? ", refusals" : "", w.strays ? ", strays" : "", w.loss, w.dup, (unsigned long long)w.delay_us,
 		    w.small ? ", small tables" : "", w.mishaps ? ", mishaps" : "");
 		fflush(stdout);
 	}

@@ -148,6 +148,22 @@ promise_lives_on(const struct vnode *v, unsigned slot, uint32_t life, bool used)
 	return false;
 }
 
+bool
+promise_told(const struct vnode *v, unsigned slot)
+{
+	const struct world	*w = v->w;
+	unsigned		 i, o;
+
+	for (i = 0; i < w->n; i++) {
+		if (i != v->i && w->v[i].kernel[slot].s.there)
+			return true;
+		for (o = 0; o < w->n && w->v[i].node != NULL; o++)
+			if (o != i && check_life(&w->v[i], o, slot) != 0)
+				return true;
+	}
+	return false;
+}
+
 static bool
 could_have(const struct vnode *v, unsigned slot, uint32_t life)
 {
@@ -306,7 +322,8 @@ promise_removed(struct vnode *v, unsigned slot)
 		return;
 	}
 	if (slot >= SHARED) {
-		if ((slot - SHARED) / OWN == v->i && v->kernel[slot].s.tcp_state != FLOW_TCP_TIME_WAIT &&
+		/* of datagrams nobody knows whether they belong to an older flow */
+		if ((slot - SHARED) / OWN == v->i && vk_is_tcp(slot) && v->kernel[slot].s.tcp_state != FLOW_TCP_TIME_WAIT &&
 		    is_used(v, slot))
 			sim_bad(w, "a flow of the node itself that is used was removed");
 		return;
@@ -420,7 +437,7 @@ promise_leftovers(struct world *w)
 			active = is_active(v);
 			since_us = later(later(w->dead_us[life % LIVES], w->settled_us), v->role_us);
 			if (active ? vk_timeout_us(s) > SHORT_S * S_US ||
-			    w->now_us - since_us < (SHORT_S + 6) * S_US :
+			    w->now_us - since_us < (2 * SHORT_S + 6) * S_US :
 			    !w->acct || is_wanted(w, v, s, life, &since_us) ||
 			    w->now_us - since_us < 5 * PURGE_US + 2 * S_US)
 				continue;
