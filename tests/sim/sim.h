@@ -376,6 +376,8 @@ void	 promise_replaced(struct vnode *v, unsigned slot, uint32_t life);
 void	 promise_lapse(struct vnode *v, unsigned slot);
 /* After a while of rest: nothing is left of what has ended. */
 void	 promise_leftovers(struct world *w);
+/* Does v hold a copy of that life, of any node but one?  NODES: of any. */
+bool	 promise_copy(const struct vnode *v, unsigned slot, uint32_t life, unsigned but);
 /* Does anybody but v have a flow with that tuple: a kernel, or a copy? */
 bool	 promise_told(const struct vnode *v, unsigned slot);
 /* Does anybody but v hold that life: a kernel, or a copy that is not v's own? */

@@ -223,6 +223,16 @@ failed(struct world *w, unsigned slot, const struct vnode *v, enum vk_fate fate)
 }
 
 static void
+stray(struct world *w, unsigned slot, struct vnode *v)
+{
+	vk_born(v, slot);
+	w->dead_us[vk_life(&v->kernel[slot]) % LIVES] = w->now_us;
+	sim_say(w, "client %u: a stray, life %u, at node %u", slot, vk_life(&v->kernel[slot]), v->i);
+	if (!sim_runs(v) || !promise_copy(v, slot, w->client[slot].life, NODES))
+		client_excuse(w, slot, "a stray of it looks like a new flow");
+}
+
+static void
 turn(struct world *w, unsigned slot)
 {
 	struct client	*c = &w->client[slot];
@@ -238,11 +248,8 @@ turn(struct world *w, unsigned slot)
 		return;
 	}
 	fate = vk_pass(v, slot);
-	if (fate != VK_PASSED && w->strays && !vk_is_tcp(slot) && !v->kernel[slot].s.there) {
-		vk_born(v, slot);
-		w->dead_us[vk_life(&v->kernel[slot]) % LIVES] = w->now_us;
-		sim_say(w, "client %u: a stray, life %u, at node %u", slot, vk_life(&v->kernel[slot]), v->i);
-	}
+	if (fate != VK_PASSED && w->strays && !vk_is_tcp(slot) && !v->kernel[slot].s.there)
+		stray(w, slot, v);
 	if (fate == VK_PASSED)
 		passed(w, slot, v);
 	else

@@ -7,7 +7,7 @@
  * update of what is there sets status bits but clears none, and leaves the
  * translation and the counter alone.  A flow whose master is not there is
  * written without it, an expectation not at all; expectations end with their
- * master.  BE_LIBERAL set by itself leaves MAXACK_SET as it is.
+ * master.  Windows that are made liberal have to be seen again: MAXACK_SET goes.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -198,8 +198,12 @@ work_item(struct vnode *v, struct kjob *j, uint32_t i)
 		promise_removed(v, slot);
 		vk_expects(v, slot, false, true);	/* that is the kernel's doing */
 		vk_become(v, slot, &nothing);
-	} else if (j->op == KOP_STRICT || j->op == KOP_LIBERAL)
-		k->liberal = j->op == KOP_LIBERAL && vk_is_tcp(slot);
+	} else if (j->op == KOP_STRICT)
+		k->liberal = false;
+	else if (j->op == KOP_LIBERAL) {
+		k->liberal = vk_is_tcp(slot);
+		k->maxack = false;
+	}
 }
 
 static void

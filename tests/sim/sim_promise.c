@@ -17,6 +17,8 @@
  *   - the flow was not established yet;
  *   - an operator ended it on an active node, or on the only one that had it, or
  *     dropped the only copies (client_excuse());
+ *   - a stray of it was born where nobody could tell it from a new flow, since
+ *     that node had not heard of the flow;
  *   - the kernel refused the entry: another flow is in the way, or was until a
  *     moment ago;
  *   - stale windows: since the node was last told to take over, packets passed
@@ -36,6 +38,7 @@
 #define READY_US	(2 * S_US)
 #define TWO_US		(3 * S_US)
 #define FLUSH_US	(1 * S_US)
+#define KNOWN_US	(300 * MS)	/* a daemon knows what is there for so long */
 
 /* --- who knows whom -------------------------------------------------------------- */
 
@@ -106,9 +109,8 @@ promise_take(struct vnode *v)
 
 /* --- what lives -------------------------------------------------------------------- */
 
-/* Does v hold a copy of that life, of any node but one?  NODES: of any. */
-static bool
-has_copy(const struct vnode *v, unsigned slot, uint32_t life, unsigned but)
+bool
+promise_copy(const struct vnode *v, unsigned slot, uint32_t life, unsigned but)
 {
 	unsigned	 o;
 
@@ -128,7 +130,7 @@ promise_held_elsewhere(const struct vnode *v, unsigned slot, uint32_t life)
 
 	for (i = 0; i < w->n; i++)
 		if ((i != v->i && vk_life(&w->v[i].kernel[slot]) == life) ||
-		    has_copy(&w->v[i], slot, life, v->i))
+		    promise_copy(&w->v[i], slot, life, v->i))
 			return true;
 	return false;
 }
@@ -170,7 +172,7 @@ could_have(const struct vnode *v, unsigned slot, uint32_t life)
 	const struct world	*w = v->w;
 	unsigned		 i;
 
-	if (vk_life(&v->kernel[slot]) == life || has_copy(v, slot, life, NODES))
+	if (vk_life(&v->kernel[slot]) == life || promise_copy(v, slot, life, NODES))
 		return true;
 	for (i = 0; i < w->n; i++)
 		if (i != v->i && is_since(w, v->reach_us[i], TOLD_US) &&
@@ -230,7 +232,7 @@ check_due(struct vnode *v, unsigned slot)
 	}
 	if (v->lacks_us[slot] == 0)
 		v->lacks_us[slot] = w->now_us;
-	if (fate == VK_STALE || !has_copy(v, slot, c->life, NODES) ||
+	if (fate == VK_STALE || !promise_copy(v, slot, c->life, NODES) ||
 	    !node_ready(v->node, w->now_us, reason))
 		v->hides_us[slot] = 0;
 	else if (v->hides_us[slot] == 0)
@@ -346,7 +348,9 @@ promise_replaced(struct vnode *v, unsigned slot, uint32_t life)
 	const struct kflow	*k = &v->kernel[slot];
 	const struct client	*c = client_of(v->w, slot, vk_life(k));
 
-	if (c == NULL || c->excused || vk_life(k) == life || k->packets == 0 || v->w->small)
+	/* an event may be on its way, and what comes of that is put right */
+	if (c == NULL || c->excused || vk_life(k) == life || k->packets == 0 || v->w->small ||
+	    v->w->now_us - k->life_us < KNOWN_US)
 		return;
 	say_due(v, slot);
 	sim_bad(v->w, "a flow that is used gave way to an older one");
