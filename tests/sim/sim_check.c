@@ -207,17 +207,21 @@ say_flow(const struct vnode *v, const struct vnode *o, const struct recv *r, uns
 }
 
 void
-check_say(const struct vnode *v, unsigned o, unsigned slot)
+check_say_copy(const struct vnode *v, unsigned o, unsigned slot)
 {
-	struct node_peer_info	 info;
-	const struct recv	*r = v->recv[o];
-	uint32_t		 h = find(v, recv_table(r), &v->w->v[o].kernel[slot], slot);
+	struct ftab	*t = recv_table(v->recv[o]);
+	uint32_t	 h = find(v, t, &v->w->v[o].kernel[slot], slot);
+	const uint8_t	*body;
+	struct flow	 f;
+	size_t		 len;
 
-	node_peer(v->node, sim_peer(v, o), v->w->now_us, &info);
-	say_flow(v, &v->w->v[o], r, slot);
-	if (h != FTAB_NIL)
-		sim_say(v->w, "  flags %x, touched %u; term %d, active %d", ftab_meta(recv_table(r), h)->flags,
-		    ftab_meta(recv_table(r), h)->touched, (int)info.term, info.active);
+	if (h == FTAB_NIL)
+		return;
+	body = ftab_body(t, h, &len);
+	if (flow_unpack(body, len, &f) == 0)
+		sim_say(v->w, "  node %u's copy of node %u: life %u, port %u, born at %u%s%s", v->i, o,
+		    f.mark >> 8, f.status & FLOW_S_SRC_NAT ? f.reply.l4dst : 0u, f.born,
+		    f.copy ? ", not used" : "", node_ended(v->node, sim_peer(v, o), h) ? ", ended here" : "");
 }
 
 static void

@@ -36,6 +36,7 @@
 #define SETTLE_US	(15 * S_US)
 #define SETTLE_SMALL_US	(45 * S_US)	/* a table that was full is tried again after a while */
 #define AUDIT_US	(3 * S_US)
+#define EPOCH_S		1800000000	/* what a clock shows when a run begins */
 
 static const char *const	names[NODES] = { "fw1", "fw2", "fw3", "fw4", "fw5" };
 static const char *const	links[LINKS] = { "ha0", "ha1" };
@@ -116,7 +117,7 @@ port_wall(void *ctx)
 {
 	struct vnode	*v = ctx;
 
-	return (uint32_t)((int64_t)(v->w->now_us / 1000000) + 1000000 + v->wall_s);
+	return (uint32_t)((int64_t)(v->w->now_us / S_US) + EPOCH_S + v->wall_s);
 }
 
 static void

@@ -211,8 +211,7 @@ say_due(const struct vnode *v, unsigned slot)
 			    vk_life(&w->v[i].kernel[slot]), w->v[i].kernel[slot].packets);
 		for (o = 0; o < w->n && w->v[i].node != NULL; o++)
 			if (o != i && check_life(&w->v[i], o, slot) != 0)
-				sim_say(w, "  node %u's copy of node %u has life %u", i, o,
-				    check_life(&w->v[i], o, slot));
+				check_say_copy(&w->v[i], o, slot);
 	}
 }
 
