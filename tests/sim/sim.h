@@ -124,6 +124,8 @@ struct client {
 	uint64_t	 failing_us;	/* since when none gets through, 0: they do */
 	uint64_t	 passes;	/* packets that got through, anywhere */
 	uint64_t	 at_us[NODES];	/* last one there */
+	uint32_t	 stray;		/* life that its packets began last, 0: none */
+	uint64_t	 stray_us;
 	/* The last one that passed elsewhere and of which that node could not hear. */
 	uint64_t	 blind_us[NODES];
 };
@@ -143,6 +145,7 @@ struct vnode {
 
 	bool		 up;		/* the machine runs */
 	bool		 has;		/* it has the address */
+	bool		 flapped;	/* and had lost it, since it was last told of its role */
 	bool		 dead;		/* for good */
 	uint64_t	 up_us;		/* down: when it is started again, 0: not by itself */
 	uint64_t	 stopped_us;	/* does nothing until then */

@@ -33,6 +33,7 @@ command(struct vnode *v, enum node_role role, const char *who)
 		node_takeover(v->node, NODE_TAKEOVER, v->w->now_us);
 	} else
 		node_release(v->node, v->w->now_us);
+	v->flapped = false;
 	v->due_us = 0;
 }
 
@@ -72,6 +73,7 @@ chaos_address(struct world *w, unsigned who, bool quiet)
 		v = &w->v[i];
 		had = v->has;
 		v->has = v->up && (who & 1u << i);
+		v->flapped |= had && !v->has;
 		if (had != v->has && v->up && !quiet && !w->follow)
 			call_script(v, v->has ? NODE_ACTIVE : NODE_STANDBY,
 			    (uint64_t)late_ms[sim_below(w, 8)] * MS);
@@ -90,7 +92,7 @@ chaos_roles(struct world *w)
 		v = &w->v[i];
 		if (v->stopped_us != 0)
 			continue;
-		if (w->follow && v->node != NULL && (node_role(v->node) == NODE_ACTIVE) != v->has)
+		if (w->follow && v->node != NULL && ((node_role(v->node) == NODE_ACTIVE) != v->has || (v->flapped && v->has)))
 			command(v, v->has ? NODE_ACTIVE : NODE_STANDBY, "the address");
 		for (k = 0; k < SCRIPTS; k++) {
 			if (v->script_us[k] == 0 || v->script_us[k] > w->now_us)

@@ -226,7 +226,9 @@ static void
 stray(struct world *w, unsigned slot, struct vnode *v)
 {
 	vk_born(v, slot);
-	w->dead_us[vk_life(&v->kernel[slot]) % LIVES] = w->now_us;
+	w->client[slot].stray = vk_life(&v->kernel[slot]);
+	w->client[slot].stray_us = w->now_us;
+	w->dead_us[w->client[slot].stray % LIVES] = w->now_us;
 	sim_say(w, "client %u: a stray, life %u, at node %u", slot, vk_life(&v->kernel[slot]), v->i);
 	if (!sim_runs(v) || !promise_copy(v, slot, w->client[slot].life, NODES))
 		client_excuse(w, slot, "a stray of it looks like a new flow");

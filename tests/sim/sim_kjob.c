@@ -158,6 +158,19 @@ work_create(struct vnode *v, struct kjob *j, struct kitem *it)
 }
 
 static void
+set_liberal(struct vnode *v, unsigned slot, bool yes)
+{
+	struct kflow	*k = &v->kernel[slot];
+
+	if (slot < SHARED)
+		sim_say(v->w, "node %u: life %u of slot %u is %s", v->i, vk_life(k), slot,
+		    yes ? "liberal" : "strict");
+	k->liberal = yes && vk_is_tcp(slot);
+	if (yes)
+		k->maxack = false;
+}
+
+static void
 work_item(struct vnode *v, struct kjob *j, uint32_t i)
 {
 	static const struct kstate	 nothing;
@@ -198,12 +211,8 @@ work_item(struct vnode *v, struct kjob *j, uint32_t i)
 		promise_removed(v, slot);
 		vk_expects(v, slot, false, true);	/* that is the kernel's doing */
 		vk_become(v, slot, &nothing);
-	} else if (j->op == KOP_STRICT)
-		k->liberal = false;
-	else if (j->op == KOP_LIBERAL) {
-		k->liberal = vk_is_tcp(slot);
-		k->maxack = false;
-	}
+	} else
+		set_liberal(v, slot, j->op == KOP_LIBERAL);
 }
 
 static void

@@ -19,6 +19,8 @@
  *     dropped the only copies (client_excuse());
  *   - a stray of it was born where nobody could tell it from a new flow, since
  *     that node had not heard of the flow;
+ *   - it is no TCP, and its packets made another flow on a node that nobody told
+ *     for a while that it is active: that one counts now;
  *   - the kernel refused the entry: another flow is in the way, or was until a
  *     moment ago;
  *   - stale windows: since the node was last told to take over, packets passed
@@ -28,7 +30,8 @@
  *     node knew to be active held the flow (vnode.lapsed);
  *   - no packet got through anywhere for so long that entries lapse;
  *   - tables are smaller than what they should hold: nothing is promised then.
- * Without counters a standby may keep what has ended.
+ * Without counters a standby may keep what has ended, and an active node may for
+ * as long as it holds a copy of it, for instance of a node that died.
  */
 #include "sim.h"
 
@@ -38,6 +41,7 @@
 #define READY_US	(2 * S_US)
 #define TWO_US		(3 * S_US)
 #define FLUSH_US	(1 * S_US)
+#define STRAY_US	(1500 * MS)
 #define KNOWN_US	(300 * MS)	/* a daemon knows what is there for so long */
 
 /* --- who knows whom -------------------------------------------------------------- */
@@ -247,6 +251,19 @@ check_due(struct vnode *v, unsigned slot)
 	}
 }
 
+/* Strays where nobody is told to put them right: they are what the peer knows by now. */
+static void
+check_stray(struct vnode *v, unsigned slot)
+{
+	struct world	*w = v->w;
+	struct client	*c = &w->client[slot];
+
+	if (c->stray == 0 || vk_life(&v->kernel[slot]) != c->stray || is_active(v))
+		return;
+	if (is_since(w, c->stray_us, STRAY_US))
+		client_excuse(w, slot, "a stray of it was left alone");
+}
+
 static void
 check_two(struct vnode *v)
 {
@@ -281,6 +298,7 @@ promise_run(struct world *w)
 		v = &w->v[i];
 		for (s = 0; s < SHARED; s++) {
 			c = &w->client[s];
+			check_stray(v, s);
 			if (is_active(v) && c->alive && c->established && !c->excused)
 				check_due(v, s);
 			else
@@ -439,7 +457,8 @@ promise_leftovers(struct world *w)
 				continue;
 			active = is_active(v);
 			since_us = later(later(w->dead_us[life % LIVES], w->settled_us), v->role_us);
-			if (active ? vk_timeout_us(s) > SHORT_S * S_US ||
+			since_us = later(since_us, v->kernel[s].packet_us);
+			if (active ? vk_timeout_us(s) > SHORT_S * S_US || promise_copy(v, s, life, NODES) ||
 			    w->now_us - since_us < (2 * SHORT_S + 6) * S_US :
 			    !w->acct || is_wanted(w, v, s, life, &since_us) ||
 			    w->now_us - since_us < 5 * PURGE_US + 2 * S_US)
