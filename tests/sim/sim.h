@@ -221,6 +221,7 @@ struct world {
 	bool		 follow;	/* roles follow addresses, there are no scripts */
 	bool		 acct;		/* kernels count packets */
 	bool		 refuses;	/* kernels refuse some flows */
+	bool		 clocks;	/* they jump */
 	bool		 small;		/* there is less room than flows */
 	bool		 mishaps;	/* jobs and dumps may fail */
 	uint64_t	 ring_bytes;	/* of one stream, at most */

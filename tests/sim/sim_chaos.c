@@ -352,9 +352,10 @@ mishap(struct world *w, struct vnode *v)
 		freeze(v, 50 * MS + sim_below(w, 2500 * MS));
 	else if (a < 75)
 		v->lost = true;
-	else if (a < 80)
-		v->wall_s += sim_chance(w, 500) ? 3600 : -3600;
-	else if (a < 93)
+	else if (a < 80) {
+		if (w->clocks)
+			v->wall_s += sim_chance(w, 500) ? 3600 : -3600;
+	} else if (a < 93)
 		operate(v);
 	else
 		for (i = 0; i < 120; i++)

@@ -341,8 +341,8 @@ promise_removed(struct vnode *v, unsigned slot)
 		return;
 	}
 	if (slot >= SHARED) {
-		/* of datagrams nobody knows whether they belong to an older flow */
-		if ((slot - SHARED) / OWN == v->i && vk_is_tcp(slot) && v->kernel[slot].s.tcp_state != FLOW_TCP_TIME_WAIT &&
+		/* of datagrams nobody knows whether they belong to an older flow, nor without a clock */
+		if (!w->clocks && (slot - SHARED) / OWN == v->i && vk_is_tcp(slot) && v->kernel[slot].s.tcp_state != FLOW_TCP_TIME_WAIT &&
 		    is_used(v, slot))
 			sim_bad(w, "a flow of the node itself that is used was removed");
 		return;
