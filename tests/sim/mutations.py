@@ -14,10 +14,16 @@ RECV = "recv.c"
 LOCAL = "local.c"
 DUMP = "local_dump.c"
 NODE = "node.c"
-SESS = "sess.c"
+SESS = "session_signal.c"
 TAKE = "takeover.c"
+ENTRY = "takeover_entry.c"
 PURGE = "purge.c"
-OWNER = "owner.c"
+OWNERSHIP = "ownership.c"
+CLAIM = "ownership_claim.c"
+LIVES = "ownership_life.c"
+WINDOWS = "windows.c"
+WRITE = "takeover_write.c"
+FRESH = "freshness.c"
 CHAOS = "sim_chaos.c"
 SIM = "sim_node.c"
 
@@ -120,8 +126,8 @@ MUTATIONS = [
     M("cursor_stays", "feed", "the cursor stays on an entry that moves", [
         (STREAM, "\t\tif (s->live_next[lane] == h)\n\t\t\ts->live_next[lane] = next;\n", "")]),
     M("old_acks", "node", "acknowledgements for an earlier run of the daemon count", [
-        (SESS, "if (s->dst.id != n->id || s->dst.epoch != n->conf.epoch) {",
-         "if (s->dst.id != n->id) {")]),
+        (SESS, "if (g->dst.id != n->id || g->dst.epoch != n->conf.epoch) {",
+         "if (g->dst.id != n->id) {")]),
     M("no_doubt", "node", "a claim ignores that events were lost", [
         (RECV, "\tr->equal = r->doubt == 0;", "\tr->equal = true;"),
         (RECV, "if (f->echoed == 0 || !f->has_doubt || r->doubt != 0)",
@@ -144,26 +150,35 @@ MUTATIONS = [
     M("no_delta", "node", "what events told of a flow while it was asked for is forgotten", [
         (DUMP, "\tif (delta != NULL && same)\n\t\tflow_merge(&nf, delta);\n", "")]),
     M("masters_late", "node", "a related flow does not wait for its master", [
-        (TAKE, "return t->pass == PASS_LEFT || p < PASS_RELATED || local_has_master(n->local, f);",
+        (ENTRY, "return pass == PASS_LEFT || p < PASS_RELATED || local_has_master(n->local, f);",
          "return true;"),
-        (TAKE, "\tif (p > t->pass)\n\t\treturn false;\n", "")]),
+        (ENTRY, "\tif (pass == PASSES)\n\t\treturn p < PASS_RELATED || local_has_master(n->local, f);\n", ""),
+        (ENTRY, "\tif (p > pass)\n\t\treturn false;\n", "")]),
     M("expects_stay", "node", "expectations stay when their master is left out", [
         (LOCAL, "\t\tl->audit |= h != FTAB_NIL && f->helper[0] != '\\0' && !f->expect;\n", "")]),
     M("stale_answer", "node", "an answer overrides an event that came since the question", [
         (DUMP, "\tif ((local_meta(l, h)->flags & LF_ASKED) != j->tag) {", "\tif (gone) {")]),
     M("no_lease", "node", "flows of a node that has rebooted are swept", [
-        (SESS, "\t\trecv_lease(p->recv, n->now_us + LEASE_US);", "")]),
+        (SESS, "\t\trecv_lease(n->recv[s->peer], n->now_us + LEASE_US);", "")]),
     M("adopt_blind", "node", "what the kernel made of a takeover's write is not asked for", [
-        (TAKE, "\t\tn->take->unsure |= j->updated > 0;\n", "")]),
+        (WRITE, "\t\tt->unsure |= j->items[i].there;\n", "")]),
     M("takeover_claims", "node", "a node that takes over claims to know its kernel", [
-        (NODE, "\tif (n->take != NULL)\n\t\td.kernel_us = older(n, d.kernel_us, n->take_us);\n", "")]),
+        (FRESH, "\td.kernel_us = older(n, d.kernel_us, takeover_writing_us(n));\n", "")]),
     M("half_takeover", "node", "a takeover leaves out what is not assured", [
         (TAKE, "\tif (!(f->status & FLOW_S_ASSURED))\n\t\treturn 2;",
          "\tif (!(f->status & FLOW_S_ASSURED))\n\t\treturn 9;")]),
     M("delete_claims", "node", "what a standby lets go of counts as known at once", [
-        (NODE, "\td.kernel_us = older(n, d.kernel_us, n->delete_us);\n", "")]),
+        (FRESH, "\td.kernel_us = older(n, d.kernel_us, f->delete_us);\n", "")]),
     # Rules of ownership.
-    M("no_retake", "node", "an active node does not look again at a peer that stopped being active, or came back", []),
+    M("no_retake", "node", "an active node does not look again at a peer that stopped being active, or came back", [
+        (OWNERSHIP, "\tif (ownership_active(n) && (stopped || rose))\n\t\ttakeover_pass(n, peer);",
+         "\tif (ownership_active(n) && rose && !stopped)\n\t\ttakeover_pass(n, peer);"),
+        (OWNERSHIP, "\tp->heard.held = p->heard.waiting = false;\n\tif (ownership_active(n))\n\t\ttakeover_pass(n, peer);",
+         "\tp->heard.held = p->heard.waiting = false;"),
+        (OWNERSHIP, "\tif (!ownership_active(n))\n\t\treturn;\n\ttakeover_pass(n, peer);\n\twindows_loosen_all(n);",
+         ""),
+        (OWNERSHIP, "\t\tp->generation = generations;\n\t\tif (ownership_active(n))\n\t\t\ttakeover_pass(n, i);",
+         "\t\tp->generation = generations;")]),
     M("stale_scripts", "node", "a script that comes late brings what it was started with", [
         (CHAOS, "v->script_us[i] = v->w->now_us + 1 + late_us;",
          "v->script_us[i] = (v->w->now_us + 2 + late_us) / 2 * 2 + (role == NODE_ACTIVE);"),
@@ -172,20 +187,63 @@ MUTATIONS = [
          "\t\t\tv->script_us[k] = 0;\n\t\t\tif (v->node != NULL)\n\t\t\t\tcommand(v, role,")]),
     M("no_want", "node", "a daemon that starts does not know what was asked for while it was down", [
         (SIM, "v->wished ? v->wish : v->role;", "v->role;")]),
-    M("no_follow", "node", "an active node does not follow what its peers tell", []),
-    M("not_of_actives", "node", "an active node follows only peers that are not active", []),
-    M("sweep_is_end", "node", "what a sweep removes counts as ended", []),
-    M("purge_by_role", "node", "a standby removes whatever the active node lacks, at once", []),
-    M("never_purge", "node", "a standby removes nothing", []),
-    M("gone_beats_own", "node", "what a peer says has ended is removed though packets pass here", []),
-    M("stale_windows", "node", "a pass leaves the windows of what is there already", []),
-    M("own_windows", "node", "a takeover leaves the windows of the kernel's own entries", []),
-    M("strict_beside", "node", "windows become strict while another node is active", []),
-    M("one_pass", "node", "a pass is not repeated for what is missing", []),
-    M("copies_lapse", "node", "what lapses here has ended, whoever else holds it", []),
-    M("role_filters", "node", "a takeover of an active node takes nothing", [], second=True),
-    M("unused_end_counts", "node", "the lapse of a copy that nobody used is an end", [], second=True),
-    M("term_unseen", "node", "a peer whose term has risen is not looked at again", [], second=True),
-    M("purge_blind", "node", "a standby does not ask whether packets pass", [], second=True),
-    M("claim_failed", "node", "a claim does not name what the kernel refused", [], second=True),
+    M("no_follow", "node", "an active node does not follow what its peers tell", [
+        (NODE, "\ttakeover_told(r->node, r->peer, h);",
+         "\t(void)r;\n\t(void)h;")]),
+    M("not_of_actives", "node", "an active node follows only peers that are not active", [
+        (NODE, "\ttakeover_told(r->node, r->peer, h);",
+         "\tif (!ownership_peer_active(r->node, r->peer))\n\t\ttakeover_told(r->node, r->peer, h);")]),
+    M("sweep_is_end", "node", "what a sweep removes counts as ended", [
+        (RECV, "\t\trecv_uncount(r, r->sweep_h);\n\t\tftab_remove(r->tab, r->sweep_h);",
+         "\t\tif (r->conf.deleted != NULL)\n\t\t\tr->conf.deleted(r->conf.ctx, r->sweep_h, false);\n"
+         "\t\trecv_uncount(r, r->sweep_h);\n\t\tftab_remove(r->tab, r->sweep_h);")]),
+    M("purge_by_role", "node", "a standby removes whatever the active node lacks, at once", [
+        (CLAIM, "\tif (feed_version_of(n->feed, h) > c->pos.v[feed_lane_of(n->feed, h)])\n\t\treturn false;",
+         "\tif (c->nfilter != UINT16_MAX)\n\t\treturn true;"),
+        (CLAIM, "o->peers[i].active && o->peers[i].heard.held &&",
+         "o->peers[i].active &&"),
+        (PURGE, "(uint32_t)(n->conf.purge_us / 1000000)) != LOCAL_USE_NONE)",
+         "(uint32_t)(n->conf.purge_us / 1000000)) == (enum local_use)99)")]),
+    M("never_purge", "node", "a standby removes nothing", [
+        (PURGE, "\treturn !takeover_running(n) && local_complete",
+         "\treturn n == NULL && local_complete")]),
+    M("gone_beats_own", "node", "what a peer says has ended is removed though packets pass here", [
+        (PURGE, "if (removed || (own != FTAB_NIL && !local_unused(n->local, own)))",
+         "if (removed)"),
+        (PURGE, "\t\t    local_still_unused(n->local, got->bytes + it->off, it->len, &got->flows[i]) &&\n",
+         "")]),
+    M("stale_windows", "node", "a pass leaves the windows of what is there already", [
+        (ENTRY, "return full && theirs->proto == IPPROTO_TCP",
+         "return false && full && theirs->proto == IPPROTO_TCP")]),
+    M("own_windows", "node", "a takeover leaves the windows of the kernel's own entries", [
+        (TAKE, "\t\townership_activate(n);\n\t\twindows_loosen_all(n);",
+         "\t\townership_activate(n);")]),
+    M("strict_beside", "node", "windows become strict while another node is active", [
+        (WINDOWS, "n->conf.liberal && ownership_actives(n) == 1 && ownership_active(n)",
+         "n->conf.liberal && ownership_active(n)"),
+        (WINDOWS, "ownership_active(n) && ownership_actives(n) > 1 &&",
+         "ownership_active(n) && ownership_actives(n) > 99 &&"),
+        (OWNERSHIP, "\t\tif (o->role == NODE_ACTIVE)\n\t\t\twindows_loosen_all(n);\n",
+         "")]),
+    M("one_pass", "node", "a pass is not repeated for what is missing", [
+        (TAKE, "\tt->retry_us[peer] = now_us + *wait;",
+         "\tt->retry_us[peer] = 0;\n\t(void)now_us;")]),
+    M("copies_lapse", "node", "what lapses here has ended, whoever else holds it", [
+        (LIVES, "how == LOCAL_END_COMMANDED ? active : how == LOCAL_END_USED && closing(f);",
+         "how != LOCAL_END_USED ? active : how == LOCAL_END_USED || closing(f);")]),
+    M("role_filters", "node", "a takeover of an active node takes nothing", [
+        (TAKE, "\tt->command = true;\n\tbegin_walk(n, all_peers(n));",
+         "\tt->command = true;\n\tbegin_walk(n, was_active && what == NODE_TAKEOVER ? 0 : all_peers(n));")], second=True),
+    M("unused_end_counts", "node", "the lapse of a copy that nobody used is an end", [
+        (LIVES, "how == LOCAL_END_COMMANDED ? active : how == LOCAL_END_USED && closing(f);",
+         "how != LOCAL_END_USED ? active : closing(f);")], second=True),
+    M("term_unseen", "node", "a peer whose term has risen is not looked at again", [
+        (OWNERSHIP, "\tif (ownership_active(n) && (stopped || rose))",
+         "\tif (ownership_active(n) && stopped)")], second=True),
+    M("purge_blind", "node", "a standby does not ask whether packets pass", [
+        (PURGE, "(uint32_t)(n->conf.purge_us / 1000000)) != LOCAL_USE_NONE)",
+         "(uint32_t)(n->conf.purge_us / 1000000)) == LOCAL_USE_UNKNOWN)")], second=True),
+    M("claim_failed", "node", "a claim does not name what the kernel refused", [
+        (CLAIM, "\tname(&p->claim, hash);\n\tname(&p->next_claim, hash);",
+         "\t(void)p;\n\t(void)hash;")], second=True),
 ]
