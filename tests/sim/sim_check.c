@@ -12,7 +12,7 @@
 
 #include "sim.h"
 
-#define CHECK_US	(50 * MS)	/* what is claimed is looked at that often */
+#define CHECK_US	(100 * MS)	/* what is claimed is looked at that often */
 
 static uint32_t
 find(const struct vnode *v, const struct ftab *t, const struct kflow *k, unsigned slot)
