@@ -144,7 +144,7 @@ MUTATIONS = [
     M("late_ignored", "node", "what a dump has found counts as told at once", [
         (NODE, "\td.kernel_us = older(n, d.kernel_us, still_late(n));\n", "")]),
     M("dump_removes", "node", "what a dump does not show is gone, nobody asks", [
-        (DUMP, "\t\tif (!add_question(l, j, h))\n\t\t\tbreak;", "\t\tlocal_remove(l, h, 1);")]),
+        (DUMP, "\t\tif (!add_question(l, j, h))\n\t\t\tbreak;", "\t\tlocal_remove(l, h, true, 1);")]),
     M("update_whole", "node", "an update is taken for all that there is to know of a flow", [
         (LOCAL, "return has_common(f) && (ev == LOCAL_NEW || f->expect);", "return has_common(f);")]),
     M("no_delta", "node", "what events told of a flow while it was asked for is forgotten", [
