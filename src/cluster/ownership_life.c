@@ -12,7 +12,7 @@
 
 /* What a lost peer holds is taken again for so long when it lapses here. */
 #define LOST_US		900000000u
-#define COPY_LEAST_S	120u		/* a copy with less to live is not copied again */
+#define COPY_LEAST_S	2u		/* a copy with less to live is not copied again */
 #define PROTO_DCCP	33
 /* From linux/netfilter/nf_conntrack_dccp.h. */
 #define DCCP_CLOSEREQ	6
