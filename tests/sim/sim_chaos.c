@@ -341,7 +341,7 @@ freeze(struct vnode *v, uint64_t us)
 static void
 mishap(struct world *w, struct vnode *v)
 {
-	unsigned	 a = sim_below(w, 100), i;
+	unsigned	 a = sim_below(w, 100);
 
 	if (a < 35)
 		kill_daemon(v, sim_chance(w, 500) ? 0 : sim_below(w, 1500000));
@@ -355,11 +355,20 @@ mishap(struct world *w, struct vnode *v)
 	else if (a < 80) {
 		if (w->clocks)
 			v->wall_s += sim_chance(w, 500) ? 3600 : -3600;
-	} else if (a < 93)
+	} else if (a < 94)
 		operate(v);
 	else
-		for (i = 0; i < 120; i++)
-			vk_packet(v, SHARED + v->i * OWN + sim_below(w, OWN));
+		v->lost = true;
+}
+
+/* So much at once that it has to wait. */
+static void
+burst(struct vnode *v)
+{
+	unsigned	 i;
+
+	for (i = 0; i < 120; i++)
+		vk_packet(v, SHARED + v->i * OWN + sim_below(v->w, OWN));
 }
 
 static unsigned
@@ -384,13 +393,15 @@ chaos_storm(struct world *w, uint64_t us)
 	while (w->now_us < until_us && w->bad == NULL) {
 		v = &w->v[sim_below(w, w->n)];
 		a = sim_below(w, 10000);
-		if (a < 2500)
+		if (a < 4000)
 			vk_packet(v, SHARED + v->i * OWN + sim_below(w, OWN));
-		else if (a < 2560)
+		else if (a < 4060)
 			cut(w, v);
-		else if (a < 2590 && v->node != NULL && v->stopped_us == 0)
+		else if (a < 4090 && v->node != NULL && v->stopped_us == 0)
 			mishap(w, v);
-		else if (a < 2610)
+		else if (a < 4110)
+			burst(v);
+		else if (a < 4130)
 			chaos_address(w, 1u << somebody_up(w), sim_chance(w, 50));
 		chaos_disturbed(w);
 		sim_step(w, w->now_us + MS);

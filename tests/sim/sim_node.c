@@ -568,7 +568,7 @@ live(struct world *w)
 
 	sim_rest(w, 2 * S_US);
 	for (i = 0; i < EPISODES && w->bad == NULL; i++) {
-		if (sim_chance(w, i == 0 ? 500 : 50))
+		if (sim_chance(w, i == 0 ? 700 : 50))
 			chaos_storm(w, STORM_US);
 		else
 			chaos_disturb(w);
