@@ -101,6 +101,10 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		return ENTRY_WRITE;
 	switch (ownership_compare(theirs, &ours)) {
 	case LIFE_SAME:
+		/* a stray packet may have been translated anew; writing in place leaves that alone */
+		if (local_stray(n->local, own) &&
+		    memcmp(&theirs->reply, &ours.reply, sizeof(ours.reply)) != 0)
+			return ENTRY_REPLACE;
 		/* a copy must not be renewed from a copy */
 		if (stale && !theirs->copy && (full || differs(theirs, &ours)))
 			return ENTRY_WRITE;

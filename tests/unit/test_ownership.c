@@ -262,6 +262,30 @@ START_TEST(strays_give_way)
 }
 END_TEST
 
+/* And if that packet was translated in another way, the entry itself. */
+START_TEST(strays_of_another_translation)
+{
+	struct flow	 f;
+	uint32_t	 at;
+
+	mk_flow(&f, IPPROTO_TCP, 10);
+	f.tcp_state = FLOW_TCP_SYN_SENT;
+	f.reply.l4dst = 777;
+	f.status |= FLOW_S_SRC_NAT | FLOW_S_SRC_NAT_DONE;
+	vk_new(&fw[0], &f);
+	vk_state(&fw[0], 10, FLOW_TCP_ESTABLISHED);
+	vc_settle();
+	at = born(&fw[0], 10);
+	vk_stray(&fw[1], 10);
+	vc_run_ms(20);
+	ck_assert_uint_eq(born(&fw[1], 10), at);
+	vn_release(&fw[0]);
+	vn_takeover(&fw[1]);
+	ck_assert_uint_eq(vk_tcp(&fw[1], 10)->f.reply.l4dst, 777);
+	ck_assert_uint_eq(vk_tcp(&fw[0], 10)->f.reply.l4dst, 777);
+}
+END_TEST
+
 /* The tuple is used again within the second: here, and on the other node. */
 START_TEST(reused_within_a_second)
 {
@@ -705,6 +729,7 @@ main(void)
 	tcase_add_test(births, births_are_inherited);
 	tcase_add_test(births, strays_inherit);
 	tcase_add_test(births, strays_give_way);
+	tcase_add_test(births, strays_of_another_translation);
 	tcase_add_test(births, reused_within_a_second);
 	tcase_add_test(births, opened_again_in_the_entry);
 	tcase_add_test(births, clocks_jump);
