@@ -252,18 +252,17 @@ on_end(void *ctx, const uint8_t *key, size_t klen, const struct flow *f, enum lo
     uint64_t at_us)
 {
 	struct node	*n = ctx;
-	bool		 active = ownership_active(n), over;
+	bool		 active = ownership_active(n), over, leftover;
 
 	/* an expectation ends with its master, soon by itself, or when what it expects comes */
 	if (f->expect)
 		return active;
 	over = how == LOCAL_END_COMMANDED || (how == LOCAL_END_USED && closing(f));
-	/* what may have ended before the takeover was a leftover */
-	if (!active || at_us < n->ownership->active_us)
-		return over;
-	if (over)
+	/* what may have ended before the takeover, which has passed over it as one that is here */
+	leftover = at_us < n->ownership->active_us;
+	if (active && over && !leftover)
 		mark_all(n, key, klen, f);
-	else
+	else if (active)
 		lapsed(n, key, klen, f);
 	return over;
 }
