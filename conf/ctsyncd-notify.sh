@@ -6,8 +6,9 @@
 # Tells ctsync what is asked for, and the log what came of it.  ctsync keeps
 # what was asked for last, by the start of the script that asks: keepalived does
 # not wait for one script before it starts the next, and one that is held up
-# does not undo what was asked for after it was started.  If ctsyncd does not
-# run, it does what was asked for last when it starts.
+# does not undo what was asked for after it was started, also if it is called by
+# a script of your own.  If ctsyncd does not run, it does what was asked for last
+# when it starts.
 #
 # Run it as the user ctsync: script_user ctsync ctsync.  Not needed with
 # takeover.follow_addresses.

@@ -155,7 +155,7 @@ enum node_take {
 struct node_taken {
 	enum node_take	 what;
 	bool		 running;
-	bool		 aborted;	/* by a release */
+	const char	*aborted;	/* why it was given up, static; NULL: it was not */
 	uint64_t	 flows;		/* candidates looked at */
 	uint64_t	 created, updated, adopted;
 	uint64_t	 ours;		/* here already, in use or younger: not touched */

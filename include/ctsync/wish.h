@@ -39,6 +39,12 @@ const char	*wish_name(enum wish_what what);
  * and its number, because a tick is long.  pid 0: this process.  0 or -errno.
  */
 int		 wish_stamp(pid_t pid, uint64_t *stamp) __attribute__((warn_unused_result));
+/*
+ * Who asks, if process pid does so for another: the process that keepalived
+ * started, if pid comes from one, be it through scripts that call scripts; else
+ * pid itself.
+ */
+pid_t		 wish_asker(pid_t pid);
 /* A stamp for what is asked for now by nobody in particular. */
 uint64_t	 wish_now(void);
 /* Was a asked for before b?  Of two in one tick, one without process, neither was. */

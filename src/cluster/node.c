@@ -314,6 +314,7 @@ node_leave(struct node *n, uint64_t now_us)
 
 	n->now_us = now_us;
 	n->leaving = true;
+	takeover_shutdown(n);
 	feed_release(n->feed, now_us, true);
 	feed_run(n->feed, now_us, FEED_RING_FRAMES, true);
 	for (i = 0; i < n->npeers; i++)

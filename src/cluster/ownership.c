@@ -135,6 +135,14 @@ ownership_settled(struct node *n)
 	n->ops->role(n->ctx, NODE_ACTIVE, true);
 }
 
+/* A window in which events of new flows are counted begins. */
+static void
+begin_births(struct node *n)
+{
+	n->ownership->births_base = local_stats(n->local)->born;
+	n->ownership->births_at_us = n->now_us;
+}
+
 void
 ownership_release(struct node *n)
 {
@@ -148,9 +156,9 @@ ownership_release(struct node *n)
 		return;
 	}
 	o->role = NODE_STANDBY;
-	o->standby_us = o->births_at_us = n->now_us;
-	o->births = 0;
-	o->births_base = local_stats(n->local)->born;
+	o->standby_us = n->now_us;
+	begin_births(n);
+	o->births = 0;			/* what came until now was its own */
 	for (i = 0; i < n->npeers; i++)
 		o->peers[i].claim.held = o->peers[i].next_claim.held = false;
 	log_msg(LOG_NOTICE, "role: standby, term %u", o->term);
@@ -237,6 +245,12 @@ ownership_actives(const struct node *n)
 	for (i = 0; i < n->npeers; i++)
 		sum += n->ownership->peers[i].active;
 	return sum;
+}
+
+uint64_t
+ownership_nobody_us(const struct node *n)
+{
+	return ownership_actives(n) > 0 ? 0 : n->ownership->none_us;
 }
 
 /* The peer decides about its flows itself from now on. */
@@ -375,6 +389,10 @@ watch_actives(struct node *n)
 	struct ownership	*o = n->ownership;
 	unsigned		 i;
 
+	if (ownership_actives(n) > 0)
+		o->none_us = 0;
+	else if (o->none_us == 0)
+		o->none_us = n->now_us;
 	if (ownership_actives(n) < 2) {
 		o->two_us = 0;
 		o->two_said = false;
@@ -424,8 +442,7 @@ watch_births(struct node *n)
 	if (n->now_us - o->births_at_us < BIRTHS_US)
 		return;
 	o->births = (uint32_t)(born - o->births_base);
-	o->births_base = born;
-	o->births_at_us = n->now_us;
+	begin_births(n);
 }
 
 uint32_t

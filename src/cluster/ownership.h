@@ -38,6 +38,8 @@ bool		 ownership_peer_taking(const struct node *n, unsigned peer);
 int64_t		 ownership_peer_term(const struct node *n, unsigned peer);
 /* Number of active nodes, as far as this one knows, itself included. */
 unsigned	 ownership_actives(const struct node *n);
+/* Since when none is; microseconds, 0: some node is active. */
+uint64_t	 ownership_nobody_us(const struct node *n);
 uint64_t	 ownership_peer_ended(const struct node *n, unsigned peer);
 void		 ownership_probe(struct node *n, unsigned peer, const struct wire_probe *probe);
 void		 ownership_new_epoch(struct node *n, unsigned peer, bool rebooted);

@@ -12,7 +12,7 @@
 
 /* What a lost peer holds is taken again for so long when it lapses here. */
 #define LOST_US		900000000u
-#define COPY_LEAST_S	120u		/* a copy with less to live is not copied again */
+#define COPY_LEAST_S	2u		/* a copy with less to live is not copied again */
 #define PROTO_DCCP	33
 /* From linux/netfilter/nf_conntrack_dccp.h. */
 #define DCCP_CLOSEREQ	6
@@ -31,8 +31,11 @@ ownership_compare(const struct flow *theirs, const struct flow *ours)
 {
 	if (theirs->expect)
 		return LIFE_SAME;
-	if (theirs->born != 0 && ours->born != 0 && theirs->born != ours->born)
+	if (theirs->born != 0 && ours->born != 0) {
+		if (theirs->born == ours->born)
+			return LIFE_SAME;	/* although a kernel may translate it in another way */
 		return (int32_t)(theirs->born - ours->born) > 0 ? LIFE_YOUNGER : LIFE_OLDER;
+	}
 	return same_reply(theirs, ours) ? LIFE_SAME : LIFE_OTHER;
 }
 

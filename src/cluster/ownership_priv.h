@@ -50,6 +50,7 @@ struct ownership {
 	bool			 clocked;	/* a peer has told the time of the cluster, or ours is sane */
 	uint64_t		 beside_us;	/* last audit because two nodes are active */
 	struct log_limit	 log;
+	uint64_t		 none_us;	/* since when no node is active, 0: some is */
 	uint64_t		 two_us;	/* since when two nodes are active, 0: they are not */
 	bool			 two_said;
 	uint64_t		 births_at_us, births_base;

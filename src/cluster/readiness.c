@@ -73,10 +73,11 @@ unsigned
 readiness_alerts(const struct node *n)
 {
 	unsigned	 set = 0, actives = ownership_actives(n);
+	uint64_t	 nobody_us = ownership_nobody_us(n);
 	bool		 settled = n->now_us - n->born_us >= NOBODY_US &&
 			    n->now_us - ownership_standby_us(n) >= NOBODY_US;
 
-	if (actives == 0 && settled)
+	if (nobody_us != 0 && n->now_us - nobody_us >= NOBODY_US)
 		set |= 1u << NODE_ALERT_NO_ACTIVE;
 	if (!ownership_active(n) && settled && ownership_births(n) >= BIRTHS_MIN)
 		set |= 1u << NODE_ALERT_TRAFFIC;
@@ -199,7 +200,8 @@ add_alerts(const struct node *n, char *reason)
 	size_t		 len = strlen(reason);
 
 	for (i = 0; i < NODE_ALERTS && len < NODE_REASON_MAX; i++) {
-		if (!(set & 1u << i) || i == NODE_ALERT_REFUSED)
+		/* the verdict may have said it already, with the peer's name */
+		if (!(set & 1u << i) || strstr(reason, node_alert_text((enum node_alert)i)) != NULL)
 			continue;
 		snprintf(reason + len, NODE_REASON_MAX - len, "; %s",
 		    node_alert_text((enum node_alert)i));

@@ -127,7 +127,7 @@ session_move(struct node *n, struct session *s, enum session_event ev)
 	case SESSION_UP:
 		if (was == SESSION_LOST || was == SESSION_FORGOTTEN)
 			log_msg(LOG_NOTICE, "%s is back", s->name);
-		if (was == SESSION_LOST && is == SESSION_UP)
+		if ((was == SESSION_LOST || was == SESSION_FORGOTTEN) && is == SESSION_UP)
 			ownership_back(n, s->peer);
 		break;
 	case SESSION_STATES:

@@ -505,26 +505,46 @@ takeover_start(struct node *n, enum node_take what)
 	    joins ? " anew" : "", k->basis);
 }
 
+/* The command at hand ends now, and says why. */
+static void
+give_up(struct node *n, const char *why)
+{
+	struct takeover	*t = n->takeover;
+
+	if (!t->command)
+		return;
+	log_msg(LOG_WARNING, "a %s that was under way is given up: %s",
+	    t->result.what == NODE_TAKEOVER ? "takeover" : "commit", why);
+	t->result.aborted = why;
+	end_command(n);
+}
+
 void
 takeover_stop(struct node *n)
 {
 	struct takeover	*t = n->takeover;
-	unsigned	 i;
+	unsigned	 i, k;
 
 	abandon_walk(n);
-	t->todo = t->todo_fully = 0;
+	t->todo = 0;
 	t->from_standby = false;
 	for (i = 0; i < n->npeers; i++) {
-		empty_queue(n, i);
+		for (k = 0; k < t->queue[i].n; k++)
+			if (ftab_used(recv_table(n->recv[i]), t->queue[i].h[k]))
+				ftab_meta(recv_table(n->recv[i]), t->queue[i].h[k])->flags &=
+				    (uint8_t)~REMOTE_QUEUED;
+		t->queue[i].n = 0;
 		t->refused[i] = t->retry_us[i] = t->backoff_us[i] = 0;
 	}
 	t->queued = false;
-	if (!t->command)
-		return;
-	log_msg(LOG_WARNING, "a %s that was under way is given up: this node was released",
-	    t->result.what == NODE_TAKEOVER ? "takeover" : "commit");
-	t->result.aborted = true;
-	end_command(n);
+	give_up(n, "this node was released meanwhile");
+}
+
+void
+takeover_shutdown(struct node *n)
+{
+	abandon_walk(n);
+	give_up(n, "the daemon was stopped meanwhile; it goes on when it is started again");
 }
 
 /* --- time -------------------------------------------------------------------------------------- */

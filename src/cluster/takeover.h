@@ -20,6 +20,8 @@ void		 takeover_free(struct takeover *t);
 void		 takeover_start(struct node *n, enum node_take what);
 /* The node is released: no more is taken, a command that runs has ended. */
 void		 takeover_stop(struct node *n);
+/* The daemon ends: a command that runs has ended. */
+void		 takeover_shutdown(struct node *n);
 /* An active node looks at everything that a peer tells, as soon as it can. */
 void		 takeover_pass(struct node *n, unsigned peer);
 /* And at one entry of its table. */

@@ -9,7 +9,6 @@
 #include "ownership.h"
 #include "takeover_priv.h"
 
-#define COPY_LEAST_S	60u
 #define GRE_LIFE_S	432000u		/* as an established TCP connection */
 
 /* Which pass an entry belongs to. */
@@ -51,7 +50,7 @@ takeover_timeout(const struct node *n, const struct flow *f, uint32_t told_s)
 	enum flow_timeout	 t = flow_timeout_class(f);
 
 	/* of a copy that nobody has used there only a part of what it had is left */
-	if (f->copy && told_s > 2 * COPY_LEAST_S)
+	if (f->copy && told_s > 1)
 		told_s /= 2;
 	if (t == FLOW_TIMEOUTS)
 		return told_s > 0 ? told_s : 1;
@@ -108,8 +107,15 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		return ENTRY_WRITE;
 	switch (ownership_compare(theirs, &ours)) {
 	case LIFE_SAME:
+		/* a stray has its own translation, which is wrong; else this kernel chose another one */
+		if (memcmp(&theirs->reply, &ours.reply, sizeof(ours.reply)) != 0) {
+			if (local_stray(n->local, own))
+				return ENTRY_REPLACE;
+			break;
+		}
 		/* a handshake that began here and ended there */
-		if (!theirs->expect && is_behind(&ours, theirs))
+		if (!theirs->expect && theirs->born != 0 && theirs->born == ours.born &&
+		    is_behind(&ours, theirs))
 			return ENTRY_WRITE;
 		/* a copy must not be renewed from a copy */
 		if (stale && !theirs->copy && (full || differs(theirs, &ours)))
@@ -170,9 +176,9 @@ takeover_entry(struct node *n, unsigned peer, uint32_t h, unsigned pass, bool fu
 	if (n->npeers > 1 && ownership_outranked(n, peer, body, klen))
 		return ENTRY_NONE;
 	own = local_find(n->local, body, klen);
+	if (ownership_ended(n, peer, h))
+		return own != FTAB_NIL ? ENTRY_HERE : ENTRY_ENDED;
 	if (own != FTAB_NIL)
 		return against_own(n, f, own, full);
-	if (ownership_ended(n, peer, h))
-		return ENTRY_ENDED;
 	return !f->expect && find_reversed(n, f) ? ENTRY_REPLACE_REVERSED : ENTRY_WRITE;
 }

@@ -296,9 +296,10 @@ takeover_job_done(struct node *n, struct kjob *j)
 	uint32_t	 i;
 
 	t->jobs--;
-	if (j->op == KOP_CREATE)
+	if (j->op == KOP_CREATE) {
+		windows_written(n);
 		created(n, j);
-	else if (j->tag == TAG_MEND)
+	} else if (j->tag == TAG_MEND)
 		for (i = 0; i < j->n; i++)	/* a dump may have shown them meanwhile */
 			local_removed(n->local, j->bytes + j->items[i].off, j->items[i].len, true,
 			    t->adopt_us, n->now_us);

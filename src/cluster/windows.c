@@ -28,6 +28,8 @@ struct windows {
 	uint64_t	 swept_version;
 	unsigned	 look;
 	uint64_t	 look_us;	/* next look, 0: none */
+	uint64_t	 dump_us;	/* when the dump at hand began */
+	uint64_t	 loosened_us;	/* when windows were last made liberal */
 	uint32_t	 liberal, counting;
 };
 
@@ -127,6 +129,12 @@ sweep(struct node *n)
 /* --- strict --------------------------------------------------------------------------- */
 
 void
+windows_written(struct node *n)
+{
+	n->windows->loosened_us = n->now_us;
+}
+
+void
 windows_look(struct node *n)
 {
 	if (!n->conf.liberal)
@@ -139,8 +147,13 @@ windows_look(struct node *n)
 static bool
 may_tighten(const struct node *n)
 {
+	const struct windows	*w = n->windows;
+
+	/* what a dump shows may be from before the kernel was made to forget it */
+	if (w->sweeping || w->jobs > 0 || w->loosen != NULL || w->dump_us <= w->loosened_us)
+		return false;
 	return n->conf.liberal && ownership_actives(n) == 1 && ownership_active(n) &&
-	    takeover_complete(n) && !n->windows->sweeping;
+	    takeover_complete(n);
 }
 
 /* Hand over what is to be tightened; if the kernel is busy the next look finds it again. */
@@ -164,6 +177,7 @@ void
 windows_dump_begin(struct node *n)
 {
 	n->windows->counting = 0;
+	n->windows->dump_us = n->now_us;
 }
 
 void
@@ -212,9 +226,10 @@ windows_job_done(struct node *n, struct kjob *j)
 	struct windows	*w = n->windows;
 	uint32_t	 i;
 
-	if (j->op == KOP_LIBERAL)
+	if (j->op == KOP_LIBERAL) {
 		w->jobs--;
-	else
+		w->loosened_us = n->now_us;
+	} else
 		w->strict_jobs--;
 	for (i = 0; i < j->n; i++)
 		if (j->items[i].err == 0)
@@ -240,6 +255,8 @@ windows_run(struct node *n)
 	struct windows	*w = n->windows;
 	bool		 more = false;
 
+	if (!ownership_active(n))
+		w->look_us = 0;
 	if (may_look(n) && n->now_us >= w->look_us) {
 		local_resync(n->local);
 		w->look_us = 0;

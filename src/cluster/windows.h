@@ -19,6 +19,8 @@ bool		 windows_loosen(struct node *n, const uint8_t *key, size_t klen);
  * which windows it knows, also of those that are liberal already.
  */
 void		 windows_loosen_all(struct node *n);
+/* Entries have been written: the kernel has forgotten what it knew of their windows. */
+void		 windows_written(struct node *n);
 /* A walk has ended: look 1, 3, 10 and 30 s from now at what has been relearned. */
 void		 windows_look(struct node *n);
 

@@ -23,8 +23,8 @@ print_counts(const json_t *j)
 		bool		 if_zero;	/* worth saying even then */
 	} counts[] = {
 		{ "created", "created", true }, { "updated", "updated", false },
-		{ "existing", "already there", false },
-		{ "ended", "ended here since an earlier takeover", false }, { "failed", "FAILED", false },
+		{ "existing", "already here", false },
+		{ "ended", "known to have ended", false }, { "failed", "REFUSED by the kernel", false },
 		{ "without_master", "without their master", false },
 		{ "without_helper", "without their helper", false },
 		{ "without_labels", "without their labels", false }
@@ -51,7 +51,7 @@ print_failures(const json_t *list)
 
 	for (i = 0; i < json_array_size(list); i++) {
 		f = json_array_get(list, i);
-		printf("  failed %s: %s\n", text_member(f, "count", n), text_str(f, "reason", "-"));
+		printf("  refused %s: %s\n", text_member(f, "count", n), text_str(f, "reason", "-"));
 		if (json_object_get(f, "example") != NULL)
 			printf("    such as %s\n", text_str(f, "example", "-"));
 	}

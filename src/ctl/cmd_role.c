@@ -117,7 +117,7 @@ explain_record(const struct ctl *c, const struct wish *mine, const struct record
 static int
 stamp_of(const struct ctl *c, uint64_t *stamp)
 {
-	int	 rc = wish_stamp(c->asked_by, stamp);
+	int	 rc = wish_stamp(c->asked_by == 0 ? 0 : wish_asker(c->asked_by), stamp);
 
 	if (rc == 0)
 		return CTL_EXIT_OK;

@@ -472,12 +472,15 @@ state_taken(struct daemon *d)
 {
 	const struct node_taken	*t = node_taken(d->node);
 	json_t			*j = json_object(), *a = json_array();
+	char			 error[128];
 	unsigned		 i;
 
 	set(j, "ok", json_boolean(t->failed == 0 && !t->aborted));
 	set(j, "exit", json_integer(t->failed == 0 && !t->aborted ? CTL_EXIT_OK : CTL_EXIT_FAILED));
-	if (t->aborted)
-		set(j, "error", json_string("given up: this node was released meanwhile"));
+	if (t->aborted != NULL) {
+		snprintf(error, sizeof(error), "given up: %s", t->aborted);
+		set(j, "error", json_string(error));
+	}
 	set(j, "flows", num(t->flows));
 	set(j, "created", num(t->created));
 	set(j, "updated", num(t->updated));

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +32,10 @@
 #define PID_BITS	22		/* the kernel's PID_MAX_LIMIT */
 #define PID_MASK	((UINT64_C(1) << PID_BITS) - 1)
 #define PID_LEAP	16384u		/* more are not started in one tick */
-#define STAT_START	22		/* the field of /proc/PID/stat, proc(5) */
+#define STAT_PARENT	4		/* fields of /proc/PID/stat, proc(5) */
+#define STAT_START	22
+#define MANAGER		"keepalived"	/* its processes have names that begin so */
+#define ANCESTORS	16		/* looked at: scripts that call scripts */
 #define LINE_MAX_BYTES	128
 #define LOCK_STEP_MS	10
 
@@ -70,32 +74,75 @@ read_proc(const char *path, char *buf, size_t size)
 	return rc;
 }
 
-int
-wish_stamp(pid_t pid, uint64_t *stamp)
-{
-	char			 path[64], buf[1024], *p, *end;
-	unsigned long long	 ticks;
-	int			 field, rc;
+/* /proc/PID/stat: the name, and the numbers of two fields after it. */
+struct proc {
+	char			 name[64];
+	pid_t			 parent;
+	unsigned long long	 start;
+};
 
-	if (pid == 0)
-		pid = getpid();
+static int
+read_stat(pid_t pid, struct proc *out)
+{
+	char	 path[64], buf[1024], *open, *p, *end;
+	long	 parent = -1;
+	int	 field, rc;
+
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	if ((rc = read_proc(path, buf, sizeof(buf))) < 0)
 		return rc;
 	/* the second field is a name in brackets, which may hold anything */
-	if ((p = strrchr(buf, ')')) == NULL)
+	open = strchr(buf, '(');
+	if (open == NULL || (p = strrchr(buf, ')')) == NULL || p < open)
 		return -EBADMSG;
-	for (field = 2; field < STAT_START && p != NULL; field++)
+	snprintf(out->name, sizeof(out->name), "%.*s", (int)(p - open - 1), open + 1);
+	for (field = 2; field < STAT_START && p != NULL; field++) {
+		if (field == STAT_PARENT)
+			parent = strtol(p, NULL, 10);
 		if ((p = strchr(p, ' ')) != NULL)
 			p++;
+	}
 	if (p == NULL)
 		return -EBADMSG;
 	errno = 0;
-	ticks = strtoull(p, &end, 10);
-	if (end == p || *end != ' ' || errno != 0 || ticks > WISH_STAMP_MAX >> PID_BITS)
+	out->start = strtoull(p, &end, 10);
+	if (end == p || *end != ' ' || errno != 0 || out->start > WISH_STAMP_MAX >> PID_BITS ||
+	    parent < 0 || parent > INT_MAX)
 		return -EBADMSG;
-	*stamp = ticks << PID_BITS | ((uint64_t)pid & PID_MASK);
+	out->parent = (pid_t)parent;
 	return 0;
+}
+
+int
+wish_stamp(pid_t pid, uint64_t *stamp)
+{
+	struct proc	 p;
+	int		 rc;
+
+	if (pid == 0)
+		pid = getpid();
+	if ((rc = read_stat(pid, &p)) < 0)
+		return rc;
+	*stamp = p.start << PID_BITS | ((uint64_t)pid & PID_MASK);
+	return 0;
+}
+
+pid_t
+wish_asker(pid_t pid)
+{
+	struct proc	 p, parent;
+	pid_t		 asker = pid;
+	int		 i;
+
+	if (read_stat(pid, &p) < 0)
+		return pid;
+	for (i = 0; i < ANCESTORS && p.parent > 1 && read_stat(p.parent, &parent) == 0; i++) {
+		if (strncmp(parent.name, MANAGER, strlen(MANAGER)) == 0)
+			return asker;
+		asker = p.parent;
+		p = parent;
+	}
+	return pid;
 }
 
 /* Clock ticks since the boot, as the kernel counts them for the start of a process. */

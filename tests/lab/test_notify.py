@@ -30,17 +30,22 @@ class Notify:
         self.dir.mkdir(mode=0o755)
         for source in (SCRIPT, lab.bin("ctsync")):
             shutil.copy(source, self.dir)
+        shutil.copy("/bin/sh", self.dir / "keepalived")     # what counts is the name
         logger = self.dir / "logger"
         logger.write_text('#!/bin/sh\necho "$@"\n')
         for path in self.dir.iterdir():
             path.chmod(0o755)
 
-    def command(self, fw, state, user=None, group=None, delay=0.0):
+    def command(self, fw, state, user=None, group=None, delay=0.0, wrapped=False):
+        """delay: between the start and the script; wrapped: it is called by another one of keepalived's."""
         words = ["env", f"PATH={self.dir}:/usr/sbin:/usr/bin:/sbin:/bin", f"CTSYNC_SOCKET={fw.socket}",
                  f"CTSYNC_RUNTIME_DIR={fw.dir}"]
         if user is not None:
             words += ["setpriv", f"--reuid={user}", f"--regid={group or user}", "--clear-groups"]
-        if delay:
+        if wrapped:
+            words += [self.dir / "keepalived", "-c", '"$0" "$@"; exit $?',
+                      "sh", "-c", f'sleep {delay}; "$0" "$@"; exit $?']
+        elif delay:
             words += ["sh", "-c", f'sleep {delay}; exec "$0" "$@"']
         return fw.command([*words, self.dir / SCRIPT.name, "GROUP", "firewall", state, 100])
 
@@ -208,14 +213,17 @@ def test_daemon_that_cannot_be_reached(pair, notify):
 # -- what was asked for last -----------------------------------------------------------------
 
 @pytest.mark.smoke
+@pytest.mark.parametrize("wrapped", [False, True], ids=["itself", "wrapped"])
 @pytest.mark.parametrize("late, then, wanted", [("MASTER", "BACKUP", "standby"),
                                                 ("BACKUP", "MASTER", "active")])
-def test_late_script(lab, notify, late, then, wanted):
+def test_late_script(lab, notify, late, then, wanted, wrapped):
     """A script that was started first and comes last brings what was asked for last."""
     fw1 = lab.fw1
     fw1.start_ctsyncd()
     notify.run(fw1, late)
-    process = notify.start(fw1, late, delay=1.5)
+    process = notify.start(fw1, late, delay=1.5, wrapped=wrapped)
+    wait_for(lambda: "sleep\n" in [Path(f"/proc/{pid}/comm").read_text() for pid in fw1.pids()], 5,
+             "the late one to be started")
     notify.run(fw1, then)
     assert role(fw1) == wanted
     said = notify.end(process)

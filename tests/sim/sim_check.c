@@ -12,16 +12,12 @@
 
 #include "sim.h"
 
+#define CHECK_US	(100 * MS)	/* what is claimed is looked at that often */
+
 static uint32_t
 find(const struct vnode *v, const struct ftab *t, const struct kflow *k, unsigned slot)
 {
 	return ftab_find(t, v->hash[slot], k->body, k->klen);
-}
-
-bool
-check_holds(const struct vnode *v, unsigned o, unsigned slot)
-{
-	return find(v, recv_table(v->recv[o]), &v->w->v[o].kernel[slot], slot) != FTAB_NIL;
 }
 
 uint32_t
@@ -48,6 +44,7 @@ check_start(struct vnode *v)
 
 	memset(v->held, 0, sizeof(v->held));
 	memset(v->seen, 0xff, sizeof(v->seen));
+	memset(v->seen_us, 0, sizeof(v->seen_us));
 	memset(v->stream, 0, sizeof(v->stream));
 	memset(v->behind, 0, sizeof(v->behind));
 	for (i = 0; i < v->w->n; i++)
@@ -80,6 +77,22 @@ check_reboot(struct vnode *o)
 			h->life_us = 0;
 		}
 	}
+}
+
+void
+check_dropped(struct vnode *v, unsigned o)
+{
+	memset(v->held[o], 0, sizeof(v->held[o]));
+}
+
+void
+check_flushed(struct vnode *v)
+{
+	unsigned	 i;
+
+	v->flushed_us = v->w->now_us;
+	for (i = 0; i < v->w->n; i++)
+		check_dropped(&v->w->v[i], v->i);
 }
 
 /* Is that body just what a kernel has in that state?  The incarnation aside. */
@@ -194,17 +207,21 @@ say_flow(const struct vnode *v, const struct vnode *o, const struct recv *r, uns
 }
 
 void
-check_say(const struct vnode *v, unsigned o, unsigned slot)
+check_say_copy(const struct vnode *v, unsigned o, unsigned slot)
 {
-	struct node_peer_info	 info;
-	const struct recv	*r = v->recv[o];
-	uint32_t		 h = find(v, recv_table(r), &v->w->v[o].kernel[slot], slot);
+	struct ftab	*t = recv_table(v->recv[o]);
+	uint32_t	 h = find(v, t, &v->w->v[o].kernel[slot], slot);
+	const uint8_t	*body;
+	struct flow	 f;
+	size_t		 len;
 
-	node_peer(v->node, sim_peer(v, o), v->w->now_us, &info);
-	say_flow(v, &v->w->v[o], r, slot);
-	if (h != FTAB_NIL)
-		sim_say(v->w, "  flags %x, touched %u; term %d, active %d", ftab_meta(recv_table(r), h)->flags,
-		    ftab_meta(recv_table(r), h)->touched, (int)info.term, info.active);
+	if (h == FTAB_NIL)
+		return;
+	body = ftab_body(t, h, &len);
+	if (flow_unpack(body, len, &f) == 0)
+		sim_say(v->w, "  node %u's copy of node %u: life %u, port %u, born at %u%s%s", v->i, o,
+		    f.mark >> 8, f.status & FLOW_S_SRC_NAT ? f.reply.l4dst : 0u, f.born,
+		    f.copy ? ", not used" : "", node_ended(v->node, sim_peer(v, o), h) ? ", ended here" : "");
 }
 
 static void
@@ -249,7 +266,8 @@ check_lives(struct vnode *v, const struct vnode *o, const struct recv *r, bool c
 			say_flow(v, o, r, s);
 			sim_bad(v->w, "a flow of a node that has rebooted was given up too soon");
 		}
-		if (claims && there && vk_passes(&k->s) && recv_verified_us(r) > k->life_us) {
+		if (claims && there && vk_passes(&k->s) && recv_verified_us(r) > k->life_us &&
+		    recv_verified_us(r) > o->flushed_us) {
 			h->life = k->s.mark >> 8;
 			h->life_us = k->life_us;
 		}
@@ -280,9 +298,10 @@ check_pair(struct vnode *v, const struct vnode *o)
 
 	say_stream(v, o, r);
 	/* a copy changes with these only; what is claimed may change without */
-	if (seen == v->seen[o->i] && v->w->now_us / 1000 % 16 != 0)
+	if (seen == v->seen[o->i] && v->w->now_us - v->seen_us[o->i] < CHECK_US)
 		return;
 	v->seen[o->i] = seen;
+	v->seen_us[o->i] = v->w->now_us;
 	node_peer(v->node, sim_peer(v, o->i), v->w->now_us, &info);
 	if (info.in_sync)
 		check_claims(v, o, r);
@@ -325,7 +344,7 @@ check_always(struct world *w)
 
 	for (i = 0; i < w->n; i++) {
 		v = &w->v[i];
-		if (v->node == NULL || v->stopped_us != 0)
+		if (!sim_runs(v))
 			continue;
 		for (k = 0; k < w->n; k++)
 			if (i != k)

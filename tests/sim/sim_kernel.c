@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The virtual kernel of a node of sim_node: a table of flows that packets
- * change and time ends, events that tell of it (deltas, late, lost when there
- * is no room), dumps that are not atomic, jobs that are done at one time and
- * answered at a later one.
+ * change and time ends, and events that tell of it (deltas, late, lost when
+ * there is no room).  What the daemon asks for is in sim_kjob.c.
  *
- * As in Linux: no event tells that a timeout was refreshed; what a write does
- * is not told to the writer; an update of what is there sets status bits but
- * clears none and leaves the translation alone.  A flow whose master is not
- * there is written without it, an expectation not at all; expectations end with
- * their master.
+ * As in Linux: no event tells that a timeout was refreshed or a packet counted.
+ * Windows: the kernel knows those of a flow that it has seen from the beginning,
+ * or of which WINDOW_PACKETS packets have passed here in a row.  If another node
+ * has carried packets since, what it knows is stale, and a strict entry drops
+ * all further packets.
  */
 #include <sys/socket.h>
 
@@ -24,14 +23,14 @@
 
 /* --- flows ------------------------------------------------------------------------ */
 
-static bool
-is_tcp(unsigned slot)
+bool
+vk_is_tcp(unsigned slot)
 {
 	return slot % 2 == 0;
 }
 
-static bool
-has_helper(const struct world *w, unsigned slot)
+bool
+vk_has_helper(const struct world *w, unsigned slot)
 {
 	return slot % 8 == 0 && !w->small;
 }
@@ -39,7 +38,7 @@ has_helper(const struct world *w, unsigned slot)
 static bool
 is_related(const struct world *w, unsigned slot)
 {
-	return slot % 8 == 1 && has_helper(w, slot - 1);
+	return slot % 8 == 1 && vk_has_helper(w, slot - 1);
 }
 
 static void
@@ -82,7 +81,7 @@ to_flow(unsigned slot, const struct kstate *s, uint32_t id, uint32_t timeout_s, 
 {
 	memset(f, 0, sizeof(*f));
 	f->family = family_of(slot);
-	f->proto = is_tcp(slot) ? IPPROTO_TCP : IPPROTO_UDP;
+	f->proto = vk_is_tcp(slot) ? IPPROTO_TCP : IPPROTO_UDP;
 	orig_tuple(slot, &f->orig);
 	flow_tuple_invert(f->family, f->proto, &f->orig, &f->reply);
 	f->status = FLOW_S_CONFIRMED | (s->replied ? FLOW_S_SEEN_REPLY : 0) |
@@ -140,19 +139,57 @@ left_s(const struct vnode *v, const struct kflow *k)
 	    (uint32_t)((k->expires_us - v->w->now_us) / 1000000) : 0;
 }
 
+uint64_t
+vk_timeout_us(unsigned slot)
+{
+	return (slot % 4 < 2 ? SHORT_S : LONG_S) * S_US;
+}
+
 /* How long a flow in that state lives without packets. */
 static uint64_t
 lives_us(unsigned slot, const struct kstate *s)
 {
-	if (is_tcp(slot))
-		return s->tcp_state == FLOW_TCP_ESTABLISHED ? 300000000 :
-		    s->tcp_state == FLOW_TCP_TIME_WAIT ? 1500000 : 4000000;
-	return s->replied ? 120000000 : 2500000;
+	if (vk_is_tcp(slot) && s->tcp_state != FLOW_TCP_ESTABLISHED)
+		return s->tcp_state == FLOW_TCP_TIME_WAIT ? 1500 * MS :
+		    s->tcp_state == FLOW_TCP_CLOSE ? 200 * MS : 4 * S_US;
+	if (!s->replied)
+		return 2500 * MS;
+	return vk_timeout_us(slot);
+}
+
+uint32_t
+vk_life(const struct kflow *k)
+{
+	return k->s.there ? k->s.mark >> 8 : 0;
+}
+
+/* TCP's flags and the counter, which are not replicated. */
+static void
+add_local(const struct vnode *v, const struct kflow *k, struct flow *f)
+{
+	uint8_t	 flags = (uint8_t)((k->liberal ? FLOW_TF_BE_LIBERAL : 0) |
+		    (k->maxack ? FLOW_TF_MAXACK_SET : 0));
+
+	if (f->has & FLOW_HAS_TCP_FLAGS)
+		f->tcp_flags[0] = f->tcp_flags[1] = flags;
+	if (v->w->acct) {
+		f->packets = k->packets;
+		f->has |= FLOW_HAS_PACKETS;
+	}
+}
+
+void
+vk_flow(const struct vnode *v, unsigned slot, struct flow *f)
+{
+	const struct kflow	*k = &v->kernel[slot];
+
+	to_flow(slot, &k->s, k->id, left_s(v, k), f);
+	add_local(v, k, f);
 }
 
 /* The flow has another state from now on. */
-static void
-become(struct vnode *v, unsigned slot, const struct kstate *s)
+void
+vk_become(struct vnode *v, unsigned slot, const struct kstate *s)
 {
 	struct kflow	*k = &v->kernel[slot];
 	struct flow	 f;
@@ -164,8 +201,6 @@ become(struct vnode *v, unsigned slot, const struct kstate *s)
 		k->life_us = v->w->now_us;
 	if (k->s.there && (!s->there || (vk_passes(&k->s) && !vk_passes(s))))
 		k->ended_us = v->w->now_us;
-	if (vk_passes(&k->s) && s->there && !vk_passes(s))
-		v->w->over[(k->s.mark >> 8) % LIVES] = true;	/* it is left out from now on */
 	k->s = *s;
 	to_flow(slot, s, 0, 0, &f);
 	k->len = flow_pack(&f, k->body, sizeof(k->body));
@@ -179,7 +214,7 @@ vk_init(struct vnode *v)
 	unsigned			 s;
 
 	for (s = 0; s < SLOTS; s++) {
-		become(v, s, &nothing);
+		vk_become(v, s, &nothing);
 		v->kernel[s].nold = 0;
 	}
 }
@@ -206,25 +241,27 @@ next_event(struct vnode *v)
 	return e;
 }
 
-static void
+static struct kevent *
 emit(struct vnode *v, enum local_event ev, unsigned slot)
 {
 	struct kevent	*e = next_event(v);
 
 	if (e == NULL)
-		return;
+		return NULL;
 	e->ev = ev;
 	e->slot = slot;
-	e->expect = false;
+	e->expect = e->commanded = false;
+	e->packets = v->kernel[slot].packets;
 	e->s = v->kernel[slot].s;
 	e->id = v->kernel[slot].id;
 	e->same_tcp = e->s.tcp_state == v->kernel[slot].old[(v->kernel[slot].nold - 1) % HISTORY].s.tcp_state;
 	e->timeout_s = left_s(v, &v->kernel[slot]);
+	return e;
 }
 
 /* The helper of the flow in that slot expects another flow, or does so no more. */
-static void
-expects(struct vnode *v, unsigned slot, bool yes, bool told)
+void
+vk_expects(struct vnode *v, unsigned slot, bool yes, bool told)
 {
 	struct kflow	*k = &v->kernel[slot];
 	struct kevent	*e;
@@ -239,32 +276,43 @@ expects(struct vnode *v, unsigned slot, bool yes, bool told)
 	e->ev = yes ? LOCAL_NEW : LOCAL_DESTROY;
 	e->slot = slot;
 	e->expect = true;
+	e->commanded = false;
 	e->id = k->expect_id;
 }
 
 void
-vk_end(struct vnode *v, unsigned slot)
+vk_end(struct vnode *v, unsigned slot, bool commanded)
 {
 	static const struct kstate	 nothing;
+	struct kevent			*e;
 
 	if (!v->kernel[slot].s.there)
 		return;
-	emit(v, LOCAL_DESTROY, slot);
-	expects(v, slot, false, true);
-	v->w->over[(v->kernel[slot].s.mark >> 8) % LIVES] = true;
-	become(v, slot, &nothing);
+	if ((e = emit(v, LOCAL_DESTROY, slot)) != NULL)
+		e->commanded = commanded;
+	vk_expects(v, slot, false, true);
+	vk_become(v, slot, &nothing);
 }
 
 static uint32_t
 new_life(struct world *w)
 {
 	w->born_us[++w->lives % LIVES] = w->now_us;
-	w->over[w->lives % LIVES] = false;
+	w->dead_us[w->lives % LIVES] = 0;
 	return w->lives;
 }
 
-static void
-born(struct vnode *v, unsigned slot)
+/* Another change of the flow.  The filter never leaves out what belongs to clients. */
+static uint32_t
+next_mark(unsigned slot, uint32_t mark)
+{
+	uint32_t	 next = (mark & ~0xffu) | ((mark + 1) & 0xff);
+
+	return slot < SHARED && !mark_passes(next) ? next_mark(slot, next) : next;
+}
+
+void
+vk_born(struct vnode *v, unsigned slot)
 {
 	struct world	*w = v->w;
 	struct kflow	*k = &v->kernel[slot];
@@ -272,14 +320,20 @@ born(struct vnode *v, unsigned slot)
 
 	memset(&s, 0, sizeof(s));
 	s.there = true;
-	s.mark = new_life(w) << 8 | sim_below(w, 256);
+	s.mark = next_mark(slot, new_life(w) << 8 | sim_below(w, 256));
 	s.related = is_related(w, slot) && v->kernel[slot - 1].s.there;
 	s.port = slot % 3 == 0 ? 0 : (uint16_t)(5000 + w->lives % 30000);
-	s.tcp_state = is_tcp(slot) ? FLOW_TCP_SYN_SENT : 0;
+	s.tcp_state = vk_is_tcp(slot) ? FLOW_TCP_SYN_SENT : 0;
 	k->id = ++w->ids;
-	become(v, slot, &s);
+	k->packets = 1;
+	k->liberal = false;
+	k->maxack = true;
+	k->fresh = WINDOW_PACKETS;
+	k->seen = 1;
+	k->packet_us = w->now_us;
+	vk_become(v, slot, &s);
 	k->expires_us = w->now_us + lives_us(slot, &s);
-	emit(v, LOCAL_NEW, slot);
+	(void)emit(v, LOCAL_NEW, slot);
 }
 
 /* A packet that changes what others can see of the flow. */
@@ -294,16 +348,16 @@ advance(struct vnode *v, unsigned slot)
 		s.replied = true;
 	else if (!s.assured && s.replied && sim_below(v->w, 2) > 0)
 		s.assured = true;
-	if (is_tcp(slot) && s.replied && s.tcp_state < FLOW_TCP_ESTABLISHED)
+	if (vk_is_tcp(slot) && s.replied && s.tcp_state < FLOW_TCP_ESTABLISHED)
 		s.tcp_state++;
-	if (has_helper(v->w, slot) && sim_below(v->w, 3) == 0)
-		expects(v, slot, !k->expects, true);
-	s.mark = (s.mark & ~0xffu) | ((s.mark + 1) & 0xff);
+	if (vk_has_helper(v->w, slot) && sim_below(v->w, 3) == 0)
+		vk_expects(v, slot, !k->expects, true);
+	s.mark = next_mark(slot, s.mark);
 	if (!passed)
 		s.mark = new_life(v->w) << 8 | (s.mark & 0xff);
-	become(v, slot, &s);
+	vk_become(v, slot, &s);
 	k->expires_us = v->w->now_us + lives_us(slot, &k->s);
-	emit(v, LOCAL_UPDATE, slot);
+	(void)emit(v, LOCAL_UPDATE, slot);
 }
 
 void
@@ -314,22 +368,84 @@ vk_packet(struct vnode *v, unsigned slot)
 	unsigned	 a = sim_below(v->w, 100);
 
 	k->packet_us = v->w->now_us;
+	k->packets++;
 	if (!s.there)
-		born(v, slot);
+		vk_born(v, slot);
 	else if (a < 30)
 		k->expires_us = v->w->now_us + lives_us(slot, &s);	/* nobody is told */
 	else if (a < 75)
 		advance(v, slot);
-	else if (a < 85 && is_tcp(slot) && s.tcp_state == FLOW_TCP_ESTABLISHED) {
+	else if (a < 85 && vk_is_tcp(slot) && s.tcp_state == FLOW_TCP_ESTABLISHED) {
 		s.tcp_state = FLOW_TCP_TIME_WAIT;
-		become(v, slot, &s);
+		vk_become(v, slot, &s);
 		k->expires_us = v->w->now_us + lives_us(slot, &s);
-		emit(v, LOCAL_UPDATE, slot);
+		(void)emit(v, LOCAL_UPDATE, slot);
 	} else {
-		vk_end(v, slot);
+		vk_give_way(v, slot);
 		if (a >= 95)
-			born(v, slot);		/* the port is used again at once */
+			vk_born(v, slot);	/* the port is used again at once */
 	}
+}
+
+enum vk_fate
+vk_fate(const struct vnode *v, unsigned slot)
+{
+	const struct kflow	*k = &v->kernel[slot];
+	const struct client	*c = &v->w->client[slot];
+
+	if (vk_life(k) != c->life || k->s.port != c->port)
+		return VK_INVALID;
+	/* windows that it does not know, or not as they are by now */
+	if (vk_is_tcp(slot) && !k->liberal && (k->seen != c->passes || k->fresh < WINDOW_PACKETS))
+		return VK_STALE;
+	return VK_PASSED;
+}
+
+enum vk_fate
+vk_pass(struct vnode *v, unsigned slot)
+{
+	const struct client	*c = &v->w->client[slot];
+	struct kflow		*k = &v->kernel[slot];
+	enum vk_fate		 fate = vk_fate(v, slot);
+
+	if (fate != VK_PASSED && (vk_is_tcp(slot) || !k->s.there))
+		return fate;
+	k->packets++;
+	k->packet_us = v->w->now_us;
+	if (fate != VK_PASSED) {
+		/* it leaves with another address than its peer knows, but it leaves */
+		k->expires_us = v->w->now_us + lives_us(slot, &k->s);
+		return fate;
+	}
+	k->fresh = k->seen == c->passes ? k->fresh + 1 : 1;
+	k->seen = c->passes + 1;
+	k->maxack |= k->fresh >= WINDOW_PACKETS;
+	if (!c->established || sim_below(v->w, 12) == 0 || !k->s.replied ||
+	    (vk_is_tcp(slot) && k->s.tcp_state < FLOW_TCP_ESTABLISHED))
+		advance(v, slot);
+	k->expires_us = v->w->now_us + lives_us(slot, &k->s);	/* nobody is told */
+	return VK_PASSED;
+}
+
+void
+vk_close(struct vnode *v, unsigned slot, bool reset)
+{
+	struct kflow	*k = &v->kernel[slot];
+	struct kstate	 s = k->s;
+
+	s.tcp_state = reset ? FLOW_TCP_CLOSE : FLOW_TCP_TIME_WAIT;
+	vk_become(v, slot, &s);
+	k->expires_us = v->w->now_us + lives_us(slot, &s);
+	(void)emit(v, LOCAL_UPDATE, slot);
+}
+
+void
+vk_give_way(struct vnode *v, unsigned slot)
+{
+	if (vk_is_tcp(slot) && v->kernel[slot].s.there &&
+	    v->kernel[slot].s.tcp_state < FLOW_TCP_TIME_WAIT)
+		vk_close(v, slot, true);
+	vk_end(v, slot, false);
 }
 
 void
@@ -340,8 +456,8 @@ vk_clear(struct vnode *v)
 
 	for (s = 0; s < SLOTS; s++)
 		if (v->kernel[s].s.there) {
-			expects(v, s, false, false);
-			become(v, s, &nothing);
+			vk_expects(v, s, false, false);
+			vk_become(v, s, &nothing);
 		}
 }
 
@@ -351,8 +467,10 @@ vk_expire(struct vnode *v)
 	unsigned	 s;
 
 	for (s = 0; s < SLOTS; s++)
-		if (v->kernel[s].s.there && v->kernel[s].expires_us <= v->w->now_us)
-			vk_end(v, s);
+		if (v->kernel[s].s.there && v->kernel[s].expires_us <= v->w->now_us) {
+			promise_lapse(v, s);
+			vk_end(v, s, false);
+		}
 }
 
 static void
@@ -371,6 +489,11 @@ tell(struct vnode *v, const struct kevent *e)
 	if (e->ev == LOCAL_DESTROY)
 		f.has &= ~(FLOW_HAS_TIMEOUT | FLOW_HAS_TCP_STATE | FLOW_HAS_TCP_FLAGS |
 		    FLOW_HAS_TCP_WSCALE);
+	if (e->ev == LOCAL_DESTROY && v->w->acct && !e->expect) {
+		f.packets = e->packets;
+		f.has |= FLOW_HAS_PACKETS;
+	}
+	f.commanded = e->commanded;
 	/* TCP's part comes only when it is news */
 	if (e->ev == LOCAL_UPDATE && e->same_tcp)
 		f.has &= ~(FLOW_HAS_TCP_STATE | FLOW_HAS_TCP_FLAGS | FLOW_HAS_TCP_WSCALE);
@@ -380,9 +503,8 @@ tell(struct vnode *v, const struct kevent *e)
 	local_event(l, e->ev, &f, &key, v->empty_us);
 }
 
-/* With all, also those that are still on their way. */
-static bool
-deliver_events(struct vnode *v, bool all)
+bool
+vk_deliver_events(struct vnode *v, bool all)
 {
 	struct world	*w = v->w;
 	bool		 some = false;
@@ -411,220 +533,4 @@ vk_age(void *ctx)
 	if (v->lost)
 		return WIRE_NEVER - 1;
 	return v->ev_head == v->ev_tail ? 0 : (uint32_t)(v->w->now_us - v->empty_us);
-}
-
-/* --- dumps ----------------------------------------------------------------------------- */
-
-void
-vk_dump(void *ctx)
-{
-	struct vnode	*v = ctx;
-
-	v->dump = 0;
-	node_dump_begin(v->node);
-}
-
-static bool
-deliver_dump(struct vnode *v)
-{
-	struct flow	 f;
-	int		 n;
-	bool		 fails;
-
-	if (v->dump < 0 || !local_dump_ready(node_local(v->node)))
-		return false;
-	deliver_events(v, true);
-	for (n = 0; n < 4; n++) {
-		fails = v->w->mishaps && sim_below(v->w, 1000) == 0;
-		if (v->dump == 2 * SLOTS || fails) {
-			v->dump = -1;
-			v->audit_us = v->w->now_us;
-			node_dump_end(v->node, fails ? -EINTR : 0, v->w->now_us);
-			return true;
-		}
-		if (v->dump >= SLOTS) {
-			if (v->kernel[v->dump - SLOTS].expects) {
-				vk_expectation((unsigned)v->dump - SLOTS,
-				    v->kernel[v->dump - SLOTS].expect_id, &f);
-				node_dump_entry(v->node, &f, v->w->now_us);
-			}
-		} else if (v->kernel[v->dump].s.there) {
-			to_flow((unsigned)v->dump, &v->kernel[v->dump].s, v->kernel[v->dump].id,
-			    left_s(v, &v->kernel[v->dump]), &f);
-			node_dump_entry(v->node, &f, v->w->now_us);
-		}
-		v->dump++;
-	}
-	return true;
-}
-
-/* --- jobs -------------------------------------------------------------------------------- */
-
-static void
-create_expectation(struct vnode *v, struct kjob *j, struct kitem *it, unsigned slot)
-{
-	if (!v->kernel[slot].s.there)
-		it->err = -ENOENT;
-	else if (v->kernel[slot].expects)
-		j->updated++;
-	else
-		expects(v, slot, true, false);
-}
-
-static void
-work_create(struct vnode *v, struct kjob *j, struct kitem *it)
-{
-	struct kstate	 s;
-	struct kflow	*k;
-	struct flow	 f;
-
-	if (flow_unpack(j->bytes + it->off, it->len, &f) < 0) {
-		it->err = -EBADMSG;
-		return;
-	}
-	if (f.expect) {
-		create_expectation(v, j, it, vk_slot(&f));
-		return;
-	}
-	k = &v->kernel[vk_slot(&f)];
-	s = k->s;
-	it->there = s.there;
-	if (s.there)
-		j->updated++;
-	else {
-		memset(&s, 0, sizeof(s));
-		s.there = true;
-		s.port = f.status & FLOW_S_SRC_NAT ? f.reply.l4dst : 0;
-		k->id = ++v->w->ids;
-		s.related = f.master_proto != 0 && v->kernel[vk_slot(&f) - 1].s.there;
-		j->lost_master += f.master_proto != 0 && !s.related;
-		if (f.master_proto != 0 && !s.related)
-			sim_say(v->w, "node %u: slot %u without master", v->i, vk_slot(&f));
-	}
-	s.replied |= (f.status & FLOW_S_SEEN_REPLY) != 0;
-	s.assured |= (f.status & FLOW_S_ASSURED) != 0;
-	s.tcp_state = f.tcp_state;
-	s.mark = f.mark;
-	become(v, vk_slot(&f), &s);
-	k->expires_us = v->w->now_us + it->timeout_s * 1000000ull;
-	k->written_us = v->w->now_us;
-}
-
-/* A purge asks twice: a flow that was used shortly before it was asked for is left alone. */
-static void
-check_purge(struct vnode *v, const struct kflow *k)
-{
-	if (k->packet_us != 0 && k->packet_us <= k->asked_us &&
-	    k->asked_us - k->packet_us < PURGE_US / 4 && k->s.tcp_state != FLOW_TCP_TIME_WAIT)
-		sim_bad(v->w, "a standby removed a flow that is used");
-}
-
-static void
-work_item(struct vnode *v, struct kjob *j, uint32_t i)
-{
-	static const struct kstate	 nothing;
-	struct kitem			*it = &j->items[i];
-	struct kflow			*k;
-	struct flow			 f;
-	size_t				 used;
-	unsigned			 slot;
-
-	if (j->op == KOP_CREATE) {
-		work_create(v, j, it);
-		return;
-	}
-	if (flow_unpack_key(j->bytes + it->off, it->len, &f, &used) < 0) {
-		it->err = -EBADMSG;
-		return;
-	}
-	slot = vk_slot(&f);
-	k = &v->kernel[slot];
-	if (f.expect) {
-		if (!k->expects)
-			it->err = -ENOENT;
-		else if (j->op == KOP_GET)
-			vk_expectation(slot, k->expect_id, &j->flows[i]);
-		else if (j->op == KOP_DELETE)
-			expects(v, slot, false, false);
-		return;
-	}
-	if (!k->s.there)
-		it->err = -ENOENT;
-	else if (j->op == KOP_GET && v->w->mishaps && sim_below(v->w, 200) == 0)
-		it->err = -ENOBUFS;
-	else if (j->op == KOP_GET) {
-		to_flow(slot, &k->s, k->id, left_s(v, k), &j->flows[i]);
-		if (j->owner == KOWNER_PURGE)
-			k->asked_us = v->w->now_us;
-	} else if (j->op == KOP_DELETE) {
-		if (j->owner == KOWNER_PURGE)
-			check_purge(v, k);
-		expects(v, slot, false, true);	/* that is the kernel's doing */
-		become(v, slot, &nothing);
-	}
-}
-
-static void
-work_job(struct vnode *v, struct kjob *j)
-{
-	uint32_t	 i;
-
-	if (j->op == KOP_GET && (j->flows = calloc(j->n, sizeof(*j->flows))) == NULL)
-		abort();
-	for (i = 0; i < j->n; i++)
-		work_item(v, j, i);
-}
-
-/* The kernel does the oldest job at one time, the answer comes a step later or more. */
-static bool
-run_jobs(struct vnode *v)
-{
-	struct kjob	*j;
-
-	if (v->njobs == 0 || sim_below(v->w, 3) != 0)
-		return false;
-	j = v->jobs[0];
-	if (j->used != SIZE_MAX) {
-		work_job(v, j);
-		j->used = SIZE_MAX;	/* done, not yet told */
-		return false;
-	}
-	memmove(v->jobs, v->jobs + 1, sizeof(v->jobs[0]) * --v->njobs);
-	deliver_events(v, true);
-	node_job_done(v->node, j, v->w->now_us);
-	return true;
-}
-
-int
-vk_submit(void *ctx, struct kjob *j)
-{
-	struct vnode	*v = ctx;
-
-	if (v->njobs == JOBS || (v->w->mishaps && sim_below(v->w, 50) == 0))
-		return -EAGAIN;
-	v->jobs[v->njobs++] = j;
-	return 0;
-}
-
-bool
-vk_deliver(struct vnode *v)
-{
-	bool	 some;
-
-	some = deliver_events(v, false);
-	some |= deliver_dump(v);
-	return run_jobs(v) || some;
-}
-
-void
-vk_close(struct vnode *v)
-{
-	unsigned	 i;
-
-	for (i = 0; i < v->njobs; i++)
-		kjob_free(v->jobs[i]);
-	v->njobs = 0;
-	v->dump = -1;
-	v->ev_head = v->ev_tail = 0;
-	v->lost = false;
 }

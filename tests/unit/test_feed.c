@@ -47,6 +47,7 @@ static uint32_t			 restarted[PEERS];	/* stream of the last RESTART */
 static unsigned			 nrestarts;
 static uint64_t			 stamp[PEERS];
 static uint32_t			 truth[KEYS];
+static enum { KEPT, ENDED, REMOVED } fate[PEERS][KEYS];	/* what a receiver was last told of it */
 
 static uint64_t
 rnd(void)
@@ -136,11 +137,40 @@ make_feed(void)
 }
 
 static void
+on_deleted(void *ctx, uint32_t h, bool removed)
+{
+	unsigned	 p = (unsigned)(uintptr_t)ctx;
+	const uint8_t	*body;
+	struct flow	 fl;
+	size_t		 len;
+
+	body = ftab_body(recv_table(rc[p]), h, &len);
+	ck_assert_int_eq(flow_unpack(body, len, &fl), 0);
+	fate[p][fl.orig.l4src] = removed ? REMOVED : ENDED;
+}
+
+static void
+on_changed(void *ctx, uint32_t h)
+{
+	unsigned	 p = (unsigned)(uintptr_t)ctx;
+	const uint8_t	*body;
+	struct flow	 fl;
+	size_t		 len;
+
+	body = ftab_body(recv_table(rc[p]), h, &len);
+	ck_assert_int_eq(flow_unpack(body, len, &fl), 0);
+	if (!fl.expect)
+		fate[p][fl.orig.l4src] = KEPT;
+}
+
+static void
 make_receiver(unsigned p)
 {
 	struct recv_conf	 c = { .table_key = { { 7, p } }, .max_flows = 100000,
-				    .my_id = p + 1, .my_epoch = 1 };
+				    .my_id = p + 1, .my_epoch = 1, .changed = on_changed,
+				    .deleted = on_deleted, .ctx = (void *)(uintptr_t)p };
 
+	memset(fate[p], 0, sizeof(fate[p]));
 	recv_free(rc[p]);
 	rc[p] = recv_new(&c);
 	ck_assert_ptr_nonnull(rc[p]);
@@ -231,6 +261,17 @@ del(unsigned k)
 
 	ck_assert_uint_ne(h, FTAB_NIL);
 	feed_del(f, h, now);
+	truth[k] = 0;
+}
+
+/* It was removed, and may live on elsewhere. */
+static void
+take_out(unsigned k)
+{
+	uint32_t	 h = find(k);
+
+	ck_assert_uint_ne(h, FTAB_NIL);
+	feed_remove(f, h, now);
 	truth[k] = 0;
 }
 
@@ -1194,6 +1235,133 @@ START_TEST(resume_tells_the_difference)
 }
 END_TEST
 
+/* --- removals ------------------------------------------------------------- */
+
+/* Each REMOVED stands before the GONE that it belongs to, in the same frame; returns how many. */
+static unsigned
+removals_from(unsigned first)
+{
+	struct rbuf	 r, body;
+	uint8_t		 kind;
+	unsigned	 n = 0;
+	bool		 open;
+
+	for (; first < nsent; first++) {
+		rbuf_init(&r, sent[first].p, sent[first].len);
+		ck_assert(rbuf_skip(&r, WIRE_SEQ_BYTES));
+		for (open = false; wire_next(&r, &kind, &body); open = kind == WIRE_REMOVED) {
+			ck_assert(!open || kind == WIRE_GONE);
+			ck_assert(kind != WIRE_REMOVED || body.len == 0);
+			n += kind == WIRE_REMOVED;
+		}
+		ck_assert(!open);
+	}
+	return n;
+}
+
+/* More of them than a frame holds, among ends and changes. */
+START_TEST(removals)
+{
+	unsigned	 k, first;
+
+	for (k = 0; k < 600; k++)
+		put(k, 1, k % 2);
+	sync_peers(3);
+	first = nsent;
+	for (k = 0; k < 600; k++)
+		if (k % 3 == 0)
+			take_out(k);
+		else if (k % 3 == 1)
+			del(k);
+		else
+			put(k, 2, k % 2);
+	sync_peers(3);
+	ck_assert_uint_eq(removals_from(first), 200);
+	ck_assert_uint_eq(count_from(first, WIRE_GONE), 400);
+	for (k = 0; k < 600; k++) {
+		ck_assert_int_eq(fate[0][k], k % 3 == 0 ? REMOVED : k % 3 == 1 ? ENDED : KEPT);
+		ck_assert_int_eq(fate[1][k], fate[0][k]);
+	}
+}
+END_TEST
+
+/* Whatever happens to the tuple after that counts. */
+START_TEST(removed_and_reborn)
+{
+	unsigned	 k, first;
+
+	for (k = 1; k < 6; k++)
+		put(k, 1, 0);
+	sync_peers(1);
+	first = nsent;
+	take_out(1);			/* and born again before anybody was told */
+	put(1, 2, 0);
+	take_out(2);
+	put(2, 2, 0);
+	del(2);
+	del(3);
+	put(3, 2, 0);
+	take_out(3);
+	sync_peers(1);
+	ck_assert_int_eq(fate[0][1], KEPT);
+	ck_assert_int_eq(fate[0][2], ENDED);
+	ck_assert_int_eq(fate[0][3], REMOVED);
+	/* and after the removal was told */
+	take_out(4);
+	take_out(5);
+	sync_peers(1);
+	put(4, 2, 0);
+	put(5, 2, 0);
+	sync_peers(1);
+	del(4);
+	sync_peers(1);
+	ck_assert_int_eq(fate[0][4], ENDED);
+	ck_assert_int_eq(fate[0][5], KEPT);
+	ck_assert_uint_eq(removals_from(first), 3);
+	/* what was never told is never told of */
+	put(6, 1, 0);
+	take_out(6);
+	first = nsent;
+	settle(1);
+	ck_assert_uint_eq(removals_from(first), 0);
+}
+END_TEST
+
+/* A peer that was away is told the same as one that was not. */
+START_TEST(resume_keeps_removals)
+{
+	unsigned	 k;
+
+	for (k = 0; k < 300; k++)
+		put(k, 1, k % 2);
+	sync_peers(3);
+	feed_leave(f, 1);
+	for (k = 0; k < 100; k++)
+		if (k % 2)
+			take_out(k);
+		else
+			del(k);
+	for (k = 40; k < 50; k++) {
+		put(k, 3, 0);
+		if (k % 2)
+			del(k);
+		else
+			take_out(k);
+	}
+	settle(1);
+	lose(1);
+	recv_restart(rc[1], recv_stream(rc[1]));
+	settle(3);
+	check_equal(1);
+	ck_assert_uint_eq(recv_stats(rc[1])->generations, 1);
+	for (k = 0; k < 300; k++) {
+		ck_assert_int_eq(fate[1][k], k >= 100 ? KEPT :
+		    (k % 2 != 0) != (k >= 40 && k < 50) ? REMOVED : ENDED);
+		ck_assert_int_eq(fate[0][k], fate[1][k]);
+	}
+}
+END_TEST
+
 /* --- several peers -------------------------------------------------------- */
 
 static const struct sent *
@@ -1833,6 +2001,9 @@ add_all(TCase *tc)
 	tcase_add_test(tc, nonces);
 	tcase_add_loop_test(tc, what_is_resumable, 0, 8);
 	tcase_add_test(tc, resume_tells_the_difference);
+	tcase_add_test(tc, removals);
+	tcase_add_test(tc, removed_and_reborn);
+	tcase_add_test(tc, resume_keeps_removals);
 	tcase_add_test(tc, private_stream_and_join);
 	tcase_add_loop_test(tc, backfill_under_load, 0, 2);
 	tcase_add_test(tc, laggard);

@@ -384,6 +384,28 @@ START_TEST(closed_and_used)
 }
 END_TEST
 
+/* This kernel translates the flow in another way than the one that it comes from: the same life. */
+START_TEST(retranslated)
+{
+	struct flow	 f;
+	unsigned	 deleted;
+
+	take_over(10, 10);
+	vk_tcp(&fw[1], 10)->f.reply.l4dst = 777;
+	audit(&fw[1]);
+	ck_assert(vn_owns_tcp(&fw[1], 10, &f));
+	ck_assert_uint_eq(f.reply.l4dst, 777);
+	deleted = fw[1].ops[KOP_DELETE];
+	vn_takeover(&fw[1]);
+	ck_assert_uint_eq(fw[1].ops[KOP_DELETE], deleted);
+	vc_settle();
+	vk_close(&fw[1], 10, 10);
+	vc_run_ms(300);
+	ck_assert(vn_marked(&fw[1], &fw[0], 10));
+	ck_assert(!vk_has(&fw[1], 10, 10));
+}
+END_TEST
+
 /* What a program deletes has ended, of a copy as well, on the active node and on a standby. */
 START_TEST(commanded_ends)
 {
@@ -685,6 +707,7 @@ main(void)
 	tcase_add_test(births, unset_clocks);
 	tcase_add_test(births, absurd_clocks);
 	tcase_add_test(ends, closed_and_used);
+	tcase_add_test(ends, retranslated);
 	tcase_add_test(ends, commanded_ends);
 	tcase_add_test(ends, unused_copies_lapse);
 	tcase_add_test(ends, lapses_while_another_holds_it);

@@ -38,6 +38,13 @@ static uint64_t			 seq;
 static uint8_t			 frame[FRAME_MAX];
 static struct wbuf		 w;
 
+/* What the receiver has called for, in its order: a key, negative (k + 1) if it is deleted. */
+static struct call {
+	int	 key;
+	bool	 removed;
+} calls[KEYS];
+static unsigned			 ncalls;
+
 static uint64_t
 rnd(void)
 {
@@ -298,11 +305,40 @@ check_table(void)
 	ck_assert(recv_digest(r).sum == sum.sum);
 }
 
+static int
+key_of(uint32_t h)
+{
+	const uint8_t	*body;
+	struct flow	 f;
+	size_t		 len;
+
+	body = ftab_body(recv_table(r), h, &len);
+	ck_assert_int_eq(flow_unpack(body, len, &f), 0);
+	return f.orig.l4src + 1;
+}
+
+static void
+on_changed(void *ctx, uint32_t h)
+{
+	ck_assert_ptr_eq(ctx, calls);
+	if (ncalls < KEYS)
+		calls[ncalls++] = (struct call){ key_of(h), false };
+}
+
+static void
+on_deleted(void *ctx, uint32_t h, bool removed)
+{
+	ck_assert_ptr_eq(ctx, calls);
+	if (ncalls < KEYS)
+		calls[ncalls++] = (struct call){ -key_of(h), removed };
+}
+
 static void
 make(uint32_t flows)
 {
 	struct recv_conf	 c = { .table_key = { { 1, 2 } }, .max_flows = flows,
-				    .my_id = MY_ID, .my_epoch = MY_EPOCH };
+				    .my_id = MY_ID, .my_epoch = MY_EPOCH, .changed = on_changed,
+				    .deleted = on_deleted, .ctx = calls };
 
 	recv_free(r);
 	r = recv_new(&c);
@@ -319,6 +355,7 @@ setup(void)
 	rng = 50;
 	now = 10000000;
 	r = NULL;
+	ncalls = 0;
 	make(MAX_FLOWS);
 }
 
@@ -928,6 +965,155 @@ START_TEST(flush)
 }
 END_TEST
 
+/* --- what the caller is told ------------------------------------------------ */
+
+static void
+called(unsigned i, int key, bool removed)
+{
+	ck_assert_uint_lt(i, ncalls);
+	ck_assert_int_eq(calls[i].key, key);
+	ck_assert(calls[i].removed == removed);
+}
+
+/* In the order of the records; a REMOVED counts for the next GONE and no other. */
+START_TEST(changed_and_deleted)
+{
+	uint8_t	 empty[1];
+
+	synced(20);
+	ck_assert_uint_eq(ncalls, 20);
+	ncalls = 0;
+	begin(seq);
+	add_gone(3);
+	wire_put_bytes(&w, WIRE_REMOVED, empty, 0);
+	add_gone(4);
+	add_flow(3, 8);
+	add_gone(5);
+	wire_put_bytes(&w, WIRE_REMOVED, empty, 0);
+	add_gone(3);
+	add_gone(6);
+	ck_assert_int_eq(finish(40, true), 0);
+	ck_assert_uint_eq(ncalls, 6);
+	called(0, -4, false);
+	called(1, -5, true);
+	called(2, 4, false);
+	called(3, -6, false);
+	called(4, -4, true);
+	called(5, -7, false);
+	check_table();
+	/* what is not there is not told of, nor does it leave anything to the next frame */
+	ncalls = 0;
+	begin(seq);
+	wire_put_bytes(&w, WIRE_REMOVED, empty, 0);
+	add_gone(3);
+	ck_assert_int_eq(finish(41, true), 0);
+	ck_assert_uint_eq(ncalls, 0);
+	begin(seq);
+	wire_put_bytes(&w, WIRE_REMOVED, empty, 0);
+	ck_assert_int_eq(finish(41, true), 0);
+	begin(seq);
+	add_gone(7);
+	ck_assert_int_eq(finish(42, true), 0);
+	called(0, -8, false);
+	/* nor is a sweep, nor a flush */
+	ncalls = 0;
+	recv_epoch(r, EPOCH + 1, &dkey);
+	memset(told, 0, sizeof(told));
+	memset(&sum, 0, sizeof(sum));
+	synced(2);
+	ck_assert_uint_eq(ncalls, 2);
+	ncalls = 0;
+	recv_flush(r);
+	ck_assert_uint_eq(ncalls, 0);
+}
+END_TEST
+
+/* The record is empty. */
+START_TEST(malformed_removed)
+{
+	uint8_t	 junk[1] = { 0 };
+
+	synced(2);
+	begin(seq);
+	wire_put_bytes(&w, WIRE_REMOVED, junk, 1);
+	add_gone(1);
+	add_pos(40, 40);
+	ck_assert_int_eq(deliver(), -EBADMSG);
+	account(1, 7);
+	ck_assert(holds(1, 7));
+}
+END_TEST
+
+static uint8_t *
+flags_of(unsigned k)
+{
+	uint32_t	 h = find(k);
+
+	ck_assert_uint_ne(h, FTAB_NIL);
+	return &ftab_meta(recv_table(r), h)->flags;
+}
+
+static void
+add_born(unsigned k, uint32_t mark, uint32_t born, uint16_t nat)
+{
+	uint8_t		 body[FLOW_BODY_MAX];
+	struct flow	 f;
+	size_t		 len = body_of(k, mark, body);
+
+	ck_assert_int_eq(flow_unpack(body, len, &f), 0);
+	f.born = born;
+	if (nat != 0)
+		f.reply.l4dst = nat;
+	len = flow_pack(&f, body, sizeof(body));
+	wire_put_head(&w, WIRE_FLOW, len + 4);
+	wbuf_u32(&w, 100);
+	wbuf_bytes(&w, body, len);
+}
+
+/* What the caller knows of an entry goes when it is told anew, but not with a new generation. */
+START_TEST(flags_of_the_caller)
+{
+	unsigned	 k;
+
+	start(WIRE_START_NEWGEN | WIRE_START_FULL, 0, false);
+	begin(seq);
+	for (k = 0; k < 7; k++)
+		add_born(k, 7, k < 4 ? 1000 : 0, 0);
+	ck_assert_int_eq(finish(7, false), 0);
+	for (k = 0; k < 7; k++) {
+		ck_assert_uint_eq(*flags_of(k), 0);
+		*flags_of(k) = 0x15;
+	}
+	begin(seq);
+	add_born(0, 8, 1000, 0);		/* told anew in the same generation */
+	ck_assert_int_eq(finish(8, false), 0);
+	ck_assert_uint_eq(*flags_of(0), 0);
+	*flags_of(0) = 0x15;
+	recv_resync(r);
+	start(WIRE_START_NEWGEN | WIRE_START_FULL, 0, false);
+	begin(seq);
+	add_born(0, 7, 1000, 0);		/* the same life */
+	add_born(1, 7, 1001, 0);		/* a later one */
+	add_born(2, 7, 0, 0);			/* not known any more */
+	add_born(3, 7, 1000, 99);		/* the same birth, another translation */
+	add_born(4, 7, 1000, 0);		/* known now */
+	add_born(5, 7, 0, 99);
+	ck_assert_int_eq(finish(8, false), 0);
+	ck_assert_uint_eq(*flags_of(0), 0x15);
+	ck_assert_uint_eq(*flags_of(1), 0);
+	ck_assert_uint_eq(*flags_of(2), 0x15);
+	ck_assert_uint_eq(*flags_of(3), 0x15);
+	ck_assert_uint_eq(*flags_of(4), 0x15);
+	ck_assert_uint_eq(*flags_of(5), 0);
+	ck_assert_uint_eq(*flags_of(6), 0x15);	/* has yet to be told */
+	/* once more in that generation */
+	begin(seq);
+	add_born(0, 7, 1000, 0);
+	ck_assert_int_eq(finish(9, false), 0);
+	ck_assert_uint_eq(*flags_of(0), 0);
+}
+END_TEST
+
 /* --- comparing ------------------------------------------------------------ */
 
 /* A frame whose digest is not ours. */
@@ -1526,6 +1712,9 @@ add_all(TCase *tc)
 	tcase_add_test(tc, generations_with_sweeps);
 	tcase_add_test(tc, a_new_epoch);
 	tcase_add_test(tc, flush);
+	tcase_add_test(tc, changed_and_deleted);
+	tcase_add_test(tc, malformed_removed);
+	tcase_add_test(tc, flags_of_the_caller);
 	tcase_add_test(tc, a_difference);
 	tcase_add_test(tc, proof_of_equality);
 	tcase_add_test(tc, no_proof);

@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +165,49 @@ START_TEST(stamps)
 	ck_assert_int_eq(prctl(PR_SET_NAME, "a) b 1 2 3 4"), 0);
 	ck_assert_int_eq(wish_stamp(0, &again), 0);
 	ck_assert_uint_eq(again, mine);
+}
+END_TEST
+
+/* A manager of that name starts a script, which starts another one: who is it that asks? */
+static char
+asker(const char *name)
+{
+	pid_t	 manager, script, nested, found;
+	int	 fds[2];
+	char	 who = '?';
+
+	ck_assert_int_eq(pipe(fds), 0);
+	if ((manager = fork()) == 0) {
+		if (prctl(PR_SET_NAME, name) < 0)
+			_exit(1);
+		if ((script = fork()) == 0) {
+			script = getpid();
+			if (prctl(PR_SET_NAME, "a (script) 7 7") < 0)
+				_exit(1);
+			if ((nested = fork()) == 0) {
+				found = wish_asker(getpid());
+				who = found == getpid() ? 'n' : found == script ? 's' : '?';
+				_exit(write(fds[1], &who, 1) == 1 ? 0 : 1);
+			}
+			_exit(waitpid(nested, NULL, 0) == nested ? 0 : 1);
+		}
+		_exit(waitpid(script, NULL, 0) == script ? 0 : 1);
+	}
+	ck_assert_int_eq(waitpid(manager, NULL, 0), manager);
+	ck_assert_int_eq(read(fds[0], &who, 1), 1);
+	close(fds[0]);
+	close(fds[1]);
+	return who;
+}
+
+START_TEST(askers)
+{
+	ck_assert_int_eq(asker("keepalived"), 's');
+	ck_assert_int_eq(asker("keepalived_vrrp"), 's');
+	ck_assert_int_eq(asker("bash"), 'n');
+	ck_assert_int_eq(asker("a keepalived"), 'n');
+	ck_assert_int_eq(wish_asker(1), 1);
+	ck_assert_int_eq(wish_asker(INT_MAX), INT_MAX);
 }
 END_TEST
 
@@ -554,6 +599,7 @@ main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, stamps);
+	tcase_add_test(t, askers);
 	tcase_add_test(t, before);
 	tcase_add_test(t, nothing);
 	tcase_add_test(t, order);
