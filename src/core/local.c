@@ -227,11 +227,10 @@ local_passes(const struct local *l, const struct flow *f)
 
 /* The filter leaves the flow out: for the table it has ended. */
 static void
-left_out(struct local *l, const struct local_key *k, const struct flow *f)
+left_out(struct local *l, const struct local_key *k)
 {
 	l->stats.filtered++;
 	local_remember_end(l, k);
-	l->kept_out |= !f->expect;
 }
 
 /* The flow, complete, goes into the table, unless the filter leaves it out. */
@@ -246,11 +245,13 @@ local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow 
 	if (f->zone_dir != FLOW_ZONE_NONE && !f->expect)
 		local_expect_zone(l, f);
 	if (!local_passes(l, f)) {
-		left_out(l, k, f);
+		left_out(l, k);
 		/* what its helper expects goes, too */
 		l->audit |= h != FTAB_NIL && f->helper[0] != '\0' && !f->expect;
-		if (h != FTAB_NIL)
+		if (h != FTAB_NIL) {
+			l->kept_out |= !f->expect;
 			local_remove(l, h, false, now_us);
+		}
 		return;
 	}
 	len = flow_pack(f, body, sizeof(body));
@@ -434,7 +435,7 @@ on_unknown(struct local *l, enum local_event ev, const struct local_key *k,
 		l->stats.born += h != FTAB_NIL && ev == LOCAL_NEW && !f->commanded && !f->expect;
 	}
 	else if (has_common(f) && !l->filter(l->fctx, f))
-		left_out(l, k, f);
+		left_out(l, k);
 	else if (!keep_delta(l, k, f))
 		local_ask_unknown(l, k, now_us);
 }

@@ -97,6 +97,13 @@ def matrix(bin_dir, request):
 
 
 @pytest.fixture
+def read_only(lab):
+    """The daemon of fw1 cannot set sysctls: it stays blind when events are switched off.  Before pair."""
+    lab.fw1.read_only = True
+    lab.fw1.sysctl(net__netfilter__nf_conntrack_events=1, net__netfilter__nf_conntrack_acct=1)
+
+
+@pytest.fixture
 def pair(lab):
     """Both daemons run, fw1 is active, fw2 is equal and ready: (fw1, fw2)."""
     for fw in (lab.fw1, lab.fw2):

@@ -44,6 +44,9 @@ PORTS = "5000-5003"
 
 CLONE_NEWNET = 0x40000000
 
+# `ip netns exec` gives each command mounts of its own.
+READ_ONLY = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"'
+
 
 class LabError(Exception):
     """Something in the lab did not do what it has to; the text says what."""
@@ -212,6 +215,7 @@ class Firewall(Node):
         self.socket = lab.run_dir / f"{name}.sock"
         self.config = lab.run_dir / f"{name}.conf"
         self.daemon = None
+        self.read_only = False          # the daemon that is started next cannot set sysctls
 
     @property
     def peer(self):
@@ -329,7 +333,8 @@ takeover = {{ inject = "{inject}"; boot_wait_s = {boot_wait_s}; }};
 
     def daemon_command(self, program):
         """What start_ctsyncd() starts."""
-        return [self.lab.bin(program), "-c", self.config]
+        command = [self.lab.bin(program), "-c", self.config]
+        return ["sh", "-c", READ_ONLY, "sh", *command] if self.read_only else command
 
     def _daemon_answers(self):
         if self.daemon.poll() is not None:

@@ -9,7 +9,7 @@ import pytest
 
 from lab import wait_for
 from tools import (count, ctgen, kernel_table, log, peer, stats, takeover, wait_equal, wait_holds,
-                   wait_log)
+                   wait_log, wait_proof)
 
 
 @pytest.mark.smoke
@@ -166,12 +166,23 @@ def test_flush(pair):
     wait_equal(fw2)
     assert count(fw2, "remote", "-p", "tcp") == 3000
     takeover(fw2)
+    fw1.ctsync("release")
     fw1.run("ping", "-c", "1", "-W", "2", "10.1.0.10")
     fw1.ctsync("flush", "kernel")
     wait_for(lambda: len(kernel_table(fw1)) == 0 and count(fw1, "local", "-p", "tcp") == 0, 20,
              "fw1's entries to go")
     assert "dport=3790" in fw1.run("conntrack", "-L").stdout, "what the filter leaves out stays"
-    assert len(kernel_table(fw2)) == 3000
+    wait_proof(fw2)
+    assert count(fw2, "remote", "-p", "tcp") == 0
+    assert len(kernel_table(fw2)) == 3000, "on a standby it ends nothing"
+    # On the active node it does.
+    takeover(fw1)
+    fw2.ctsync("release")
+    fw1.ctsync("flush", "kernel")
+    wait_for(lambda: len(kernel_table(fw1)) == 0, 20, "fw1's entries to go")
+    wait_proof(fw1)
+    assert takeover(fw1)["ended"] >= 3000
+    assert len(kernel_table(fw1)) == 0
 
 
 def test_forget(lab):

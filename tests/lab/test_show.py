@@ -439,6 +439,7 @@ def test_ftp(firewalls, lab):
 # -- verify ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("read_only")
 def test_verify(firewalls):
     """Expectations that differ are listed as such, and found by the next look at the kernel."""
     fw1, fw2 = firewalls

@@ -61,6 +61,7 @@ def wait_verified(fw, timeout=30):
 # -- verify -----------------------------------------------------------------------------
 
 @pytest.mark.smoke
+@pytest.mark.usefixtures("read_only")
 def test_verify(pair):
     """What happened without an event is found, named, repaired, and told to the peer."""
     fw1, fw2 = pair
@@ -91,6 +92,7 @@ def test_verify(pair):
     assert wrong == {"changed, here": 20, "changed, in the kernel": 20, "missing in the kernel": 30}
     assert verify(fw1)[0] == 0
     assert is_true(fw1)
+    fw1.sysctl(net__netfilter__nf_conntrack_events=1)
     wait_equal(fw2)
     assert count(fw2, "remote", "--mark", "9") == 20
     assert verify(fw2)[0] == 0

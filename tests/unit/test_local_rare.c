@@ -535,6 +535,24 @@ START_TEST(a_master_that_is_kept_out)
 }
 END_TEST
 
+/* While a takeover writes: only what leaves the table makes its claim void. */
+START_TEST(kept_out_meanwhile)
+{
+	(void)flow_entry(1, IPPROTO_UDP);
+	event(LOCAL_NEW, 1);
+	ck_assert(has(1));
+	local_adopting(l, true, now);
+	flow_entry(2, IPPROTO_UDP)->mark = KEPT_OUT;	/* such as a login on the firewall itself */
+	event(LOCAL_NEW, 2);
+	event(LOCAL_UPDATE, 2);
+	ck_assert(!has(2) && !local_kept_out(l));
+	kern[1].f.mark = KEPT_OUT;
+	event(LOCAL_UPDATE, 1);
+	ck_assert(!has(1) && local_kept_out(l));
+	local_adopting(l, false, now);
+}
+END_TEST
+
 START_TEST(a_dump_shows_expectations)
 {
 	(void)flow_entry(1, IPPROTO_UDP);
@@ -964,6 +982,7 @@ main(void)
 	tcase_add_test(tc, masters_are_found_in_zones);
 	tcase_add_test(tc, an_expectation_becomes_active);
 	tcase_add_test(tc, a_master_that_is_kept_out);
+	tcase_add_test(tc, kept_out_meanwhile);
 	tcase_add_test(tc, a_dump_shows_expectations);
 	tcase_add_test(tc, a_dump_lacks_an_expectation);
 	tcase_add_test(tc, the_end_of_another_expectation);
