@@ -49,6 +49,11 @@ struct local_observer {
 	 * to a flow that is older than its entry here.
 	 */
 	bool		(*birth)(void *ctx, const uint8_t *key, size_t klen, struct flow *f);
+	/*
+	 * A stray had made its entry just before a takeover wrote it in place: it
+	 * is translated as the packet was, and is a stray from now on.
+	 */
+	void		(*astray)(void *ctx, const uint8_t *key, size_t klen);
 };
 
 /* Does the filter let the (complete) flow through? */

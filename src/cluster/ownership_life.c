@@ -66,8 +66,8 @@ beats(const struct node *n, unsigned a, const struct flow *fa, unsigned b, const
 	case LIFE_OLDER:
 		return false;
 	default:
-		/* who uses a flow knows more of it than who has a copy */
-		if (fa->copy != fb->copy)
+		/* who uses a flow knows more of it than who has a copy, if it is there to tell */
+		if (fa->copy != fb->copy && session_up(n, n->session[fa->copy ? b : a]))
 			return fb->copy;
 		return ta != tb ? ta > tb : session_id(n->session[a]) < session_id(n->session[b]);
 	}
@@ -139,6 +139,18 @@ on_birth(void *ctx, const uint8_t *key, size_t klen, struct flow *f)
 		f->found = older.found;
 	}
 	return stray;
+}
+
+static void
+on_astray(void *ctx, const uint8_t *key, size_t klen)
+{
+	struct node	*n = ctx;
+	uint32_t	 h;
+	unsigned	 i;
+
+	for (i = 0; i < n->npeers; i++)
+		if ((h = cluster_find(n, i, key, klen)) != FTAB_NIL && !ownership_ended(n, i, h))
+			takeover_follow(n, i, h);
 }
 
 /* --- ends --------------------------------------------------------------------------- */
@@ -267,4 +279,4 @@ on_end(void *ctx, const uint8_t *key, size_t klen, const struct flow *f, enum lo
 	return over;
 }
 
-const struct local_observer	ownership_observer = { on_end, on_birth };
+const struct local_observer	ownership_observer = { on_end, on_birth, on_astray };

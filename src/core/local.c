@@ -291,14 +291,22 @@ local_load(const struct local *l, uint32_t h, struct flow *f)
 
 /* What a takeover wrote has no id until the kernel has shown it. */
 void
-local_note_reply(struct local *l, const struct flow *cur, const struct flow *f)
+local_note_reply(struct local *l, uint32_t h, const struct local_key *k, const struct flow *f,
+    bool is_new)
 {
-	char	 s[FLOW_STR_MAX];
+	uint8_t		*marks = feed_marks(l->feed, h);
+	struct flow	 cur;
+	char		 s[FLOW_STR_MAX];
 
-	if (cur->expect || cur->id != 0 || !(f->has & FLOW_HAS_REPLY) ||
-	    memcmp(&cur->reply, &f->reply, sizeof(cur->reply)) == 0)
+	if (*feed_id(l->feed, h) != 0 || !(f->has & FLOW_HAS_REPLY) || !local_load(l, h, &cur) ||
+	    cur.expect || memcmp(&cur.reply, &f->reply, sizeof(cur.reply)) == 0)
 		return;
-	if (l->stats.retranslated++ == 0)
+	if (is_new || (*marks & LM_BASE_UNKNOWN)) {
+		/* a packet had made the entry just before it was written, which left its translation alone */
+		*marks |= LM_STRAY;
+		if (l->observer != NULL)
+			l->observer->astray(l->octx, k->key, k->len);
+	} else if (l->stats.retranslated++ == 0)
 		log_msg(LOG_WARNING, "the kernel picked another translation than the one it was given: "
 		    "%s (further ones are counted only)", flow_str(f, s));
 }
@@ -518,7 +526,7 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	}
 	if (other && (f->has & FLOW_HAS_ID) && local_check(l, h, now_us))
 		return;
-	local_note_reply(l, &cur, f);
+	local_note_reply(l, h, k, f, ev == LOCAL_NEW);
 	lost = ev == LOCAL_UPDATE && may_have_lost_labels(&cur, f);
 	if (!f->commanded)
 		local_used(l, h, &cur);

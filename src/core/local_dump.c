@@ -258,14 +258,14 @@ agree(struct local *l, uint32_t h, const struct flow *cur, const struct flow *f,
 
 /* The kernel is right.  Seen by a dump or a GET, not by an event. */
 static void
-correct(struct local *l, uint32_t h, const struct local_key *k, const struct flow *cur,
-    struct flow *merged, uint64_t now_us)
+correct(struct local *l, uint32_t h, const struct local_key *k, struct flow *merged,
+    uint64_t now_us)
 {
 	uint32_t	 touched = local_meta(l, h)->touched;
 
 	l->stats.dump_changed++;
 	if (!(local_meta(l, h)->flags & LF_HELD))
-		local_note_reply(l, cur, merged);
+		local_note_reply(l, h, k, merged, false);
 	local_store(l, h, k, merged, now_us);
 	h = feed_find(l->feed, k->hash, k->key, k->len);
 	if (h == FTAB_NIL)
@@ -288,7 +288,7 @@ tell_use(struct local *l, uint32_t h, const struct local_key *k, struct flow *cu
 		return false;
 	merged = *cur;
 	merged.copy = false;
-	correct(l, h, k, cur, &merged, now_us);
+	correct(l, h, k, &merged, now_us);
 	return true;
 }
 
@@ -317,7 +317,7 @@ dump_known(struct local *l, uint32_t h, const struct local_key *k, const struct 
 	if (touched || local_ended_dumping(l, k))	/* another flow with the tuple has ended */
 		local_check_or_dump(l, h, now_us);
 	else if (l->verify != VERIFY_DUMPING)
-		correct(l, h, k, &cur, &merged, now_us);
+		correct(l, h, k, &merged, now_us);
 }
 
 /* A dump shows a flow that the table lacks. */
@@ -498,7 +498,7 @@ got_alive(struct local *l, uint32_t h, const struct local_key *k, const struct f
 		record(l, VERIFY_MISSING_HERE, NULL, &merged);
 	else if (local_passes(l, &merged) && !(flags & LF_RECHECK))
 		record(l, VERIFY_CHANGED, &cur, &merged);
-	correct(l, h, k, &cur, &merged, now_us);
+	correct(l, h, k, &merged, now_us);
 }
 
 /* Is the entry as the kernel has shown it? */

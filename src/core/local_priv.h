@@ -157,8 +157,12 @@ void	 local_remove(struct local *l, uint32_t h, bool ended, uint64_t now_us);
 bool	 local_passes(const struct local *l, const struct flow *f);
 void	 local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow *f,
 	    uint64_t now_us);
-/* The kernel shows *f, the table has *cur: count it if the kernel chose another translation. */
-void	 local_note_reply(struct local *l, const struct flow *cur, const struct flow *f);
+/*
+ * The kernel shows *f, the table has entry h: does it have another translation
+ * than the one that a takeover wrote?  is_new: the event says that a packet made it.
+ */
+void	 local_note_reply(struct local *l, uint32_t h, const struct local_key *k, const struct flow *f,
+	    bool is_new);
 /* A flow that the table lacks, as the kernel shows it; its handle or FTAB_NIL.  is_new: it was born now. */
 uint32_t local_store_new(struct local *l, const struct local_key *k, const struct flow *f,
 	    bool is_new, uint64_t now_us);
