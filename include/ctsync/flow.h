@@ -201,6 +201,7 @@ struct flow {
 	 */
 	uint32_t		 packets;
 	uint32_t		 born;		/* cluster time of its first packet in seconds, 0: not known */
+	bool			 found;		/* it was born then or before: nobody saw it */
 	uint8_t			 tcp_state;	/* enum flow_tcp_state */
 	uint8_t			 tcp_flags[2];	/* original, reply */
 	uint8_t			 tcp_wscale[2];
@@ -223,7 +224,7 @@ struct flow {
 
 #define FLOW_KEY_MAX		40	/* bytes of the longest packed key (IPv6 with zone) */
 #define FLOW_BODY_MAX		1024	/* bytes of the longest body that is taken */
-#define FLOW_BODY_OWN_MAX	297	/* bytes that a body without unknown attributes needs at most */
+#define FLOW_BODY_OWN_MAX	298	/* bytes that a body without unknown attributes needs at most */
 
 /* Attribute types of the body (doc/wire.md); the top bit: must understand. */
 #define FLOW_A_MUST		0x80u
@@ -243,6 +244,7 @@ struct flow {
 #define FLOW_A_EXPECT_FN	14
 #define FLOW_A_BORN		15
 #define FLOW_A_COPY		16
+#define FLOW_A_FOUND		17
 
 /*
  * The tuple that a reply to *t has when nothing is translated.

@@ -44,12 +44,11 @@ struct local_observer {
 	bool		(*ended)(void *ctx, const uint8_t *key, size_t klen, const struct flow *f,
 			    enum local_end how, uint64_t at_us);
 	/*
-	 * A packet has made an entry at the time of the cluster now_s: when was
-	 * the flow born?  *stray: the packet belongs to a flow that is older than
-	 * its entry here.
+	 * A packet has made an entry; f->born is the time of the cluster.  Put
+	 * right when the flow was born.  True if the packet is a stray: it belongs
+	 * to a flow that is older than its entry here.
 	 */
-	uint32_t	(*birth)(void *ctx, const uint8_t *key, size_t klen, const struct flow *f,
-			    uint32_t now_s, bool *stray);
+	bool		(*birth)(void *ctx, const uint8_t *key, size_t klen, struct flow *f);
 };
 
 /* Does the filter let the (complete) flow through? */

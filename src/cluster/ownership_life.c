@@ -29,13 +29,18 @@ same_reply(const struct flow *a, const struct flow *b)
 enum life
 ownership_compare(const struct flow *theirs, const struct flow *ours)
 {
+	bool	 theirs_known = theirs->born != 0 && !theirs->found;
+	bool	 ours_known = ours->born != 0 && !ours->found;
+
 	if (theirs->expect)
 		return LIFE_SAME;
-	if (theirs->born != 0 && ours->born != 0) {
-		if (theirs->born == ours->born)
-			return LIFE_SAME;	/* although a kernel may translate it in another way */
-		return (int32_t)(theirs->born - ours->born) > 0 ? LIFE_YOUNGER : LIFE_OLDER;
-	}
+	if (theirs_known && ours_known && theirs->born == ours->born)
+		return LIFE_SAME;	/* although a kernel may translate it in another way */
+	/* what was found at some time was born before that */
+	if (theirs_known && ours->born != 0 && theirs->born > ours->born)
+		return LIFE_YOUNGER;
+	if (ours_known && theirs->born != 0 && ours->born > theirs->born)
+		return LIFE_OLDER;
 	return same_reply(theirs, ours) ? LIFE_SAME : LIFE_OTHER;
 }
 
@@ -61,6 +66,9 @@ beats(const struct node *n, unsigned a, const struct flow *fa, unsigned b, const
 	case LIFE_OLDER:
 		return false;
 	default:
+		/* who uses a flow knows more of it than who has a copy */
+		if (fa->copy != fb->copy)
+			return fb->copy;
 		return ta != tb ? ta > tb : session_id(n->session[a]) < session_id(n->session[b]);
 	}
 }
@@ -72,7 +80,7 @@ beats(const struct node *n, unsigned a, const struct flow *fa, unsigned b, const
 bool
 ownership_outranked(struct node *n, unsigned peer, const uint8_t *key, size_t klen)
 {
-	struct flow	 best, other;
+	struct flow	 best = { .born = 0 }, other;
 	unsigned	 i, winner = NODE_PEERS_MAX;
 	uint32_t	 h;
 
@@ -105,29 +113,32 @@ opens(const struct flow *f)
  * A packet in the middle of a flow makes an entry, too, where the flow has not
  * been taken over yet.  If a peer tells of the tuple, it is that flow.
  */
-static uint32_t
-on_birth(void *ctx, const uint8_t *key, size_t klen, const struct flow *f, uint32_t now_s,
-    bool *stray)
+static bool
+on_birth(void *ctx, const uint8_t *key, size_t klen, struct flow *f)
 {
 	struct node	*n = ctx;
-	struct flow	 theirs;
-	uint32_t	 h, born = now_s, inherited = 0;
+	struct flow	 theirs, older = { .born = 0 };
+	uint32_t	 h;
 	unsigned	 i;
+	bool		 stray = false;
 
+	f->found = !n->ownership->clocked;
 	for (i = 0; i < n->npeers; i++) {
 		if ((h = cluster_find(n, i, key, klen)) == FTAB_NIL || !load(n, i, h, &theirs))
 			continue;
-		if (theirs.born >= born)
-			born = theirs.born + 1;
+		if (theirs.born >= f->born)
+			f->born = theirs.born + 1;
 		if (opens(f) || ownership_ended(n, i, h))
 			continue;
-		*stray = true;
-		if (theirs.born > inherited)
-			inherited = theirs.born;
+		if (!stray || beats(n, i, &theirs, i, &older))
+			older = theirs;
+		stray = true;
 	}
-	if (*stray)
-		return inherited;
-	return n->ownership->clocked ? born : 0;
+	if (stray) {
+		f->born = older.born;
+		f->found = older.found;
+	}
+	return stray;
 }
 
 /* --- ends --------------------------------------------------------------------------- */
@@ -173,6 +184,8 @@ mark_all(struct node *n, const uint8_t *key, size_t klen, const struct flow *f)
 		life = ownership_compare(&theirs, f);
 		if (life == LIFE_SAME || life == LIFE_OLDER)
 			mark(n, i, h);
+		else
+			takeover_follow(n, i, h);	/* its turn, now that this one is over */
 	}
 }
 
@@ -213,17 +226,23 @@ ownership_ended_by_us(struct node *n, const uint8_t *key, size_t klen)
 static void
 lapsed(struct node *n, const uint8_t *key, size_t klen, const struct flow *f)
 {
-	struct flow	 theirs;
-	uint32_t	 h;
-	unsigned	 i;
+	struct ftab_meta	*m;
+	struct flow		 theirs;
+	uint32_t		 h;
+	unsigned		 i;
+	bool			 up;
 
 	for (i = 0; i < n->npeers; i++) {
+		up = session_up(n, n->session[i]);
 		if (n->now_us - session_heard_us(n->session[i]) > LOST_US ||
 		    (h = cluster_find(n, i, key, klen)) == FTAB_NIL || !load(n, i, h, &theirs) ||
 		    ownership_compare(&theirs, f) == LIFE_OLDER)
 			continue;
-		if (theirs.copy && ftab_meta(recv_table(n->recv[i]), h)->timeout_s < COPY_LEAST_S)
+		m = ftab_meta(recv_table(n->recv[i]), h);
+		if ((theirs.copy || !up) && m->timeout_s < COPY_LEAST_S)
 			continue;
+		if (!up)
+			m->timeout_s /= 2;	/* nobody is there who would end it */
 		takeover_follow(n, i, h);
 	}
 }
@@ -233,18 +252,17 @@ on_end(void *ctx, const uint8_t *key, size_t klen, const struct flow *f, enum lo
     uint64_t at_us)
 {
 	struct node	*n = ctx;
-	bool		 active = ownership_active(n), over;
+	bool		 active = ownership_active(n), over, leftover;
 
 	/* an expectation ends with its master, soon by itself, or when what it expects comes */
 	if (f->expect)
 		return active;
 	over = how == LOCAL_END_COMMANDED || (how == LOCAL_END_USED && closing(f));
-	/* what may have ended before the takeover was a leftover */
-	if (!active || at_us < n->ownership->active_us)
-		return over;
-	if (over)
+	/* what may have ended before the takeover, which has passed over it as one that is here */
+	leftover = at_us < n->ownership->active_us;
+	if (active && over && !leftover)
 		mark_all(n, key, klen, f);
-	else
+	else if (active)
 		lapsed(n, key, klen, f);
 	return over;
 }

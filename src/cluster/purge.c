@@ -110,6 +110,7 @@ walk(struct node *n)
 
 	if (!may_purge(n) || (j = kjob_new(KOP_GET, KOWNER_PURGE)) == NULL) {
 		p->walking = false;
+		p->wanted = true;	/* from the beginning, when it may */
 		return false;
 	}
 	j->tag = TAG_EXPENDABLE;

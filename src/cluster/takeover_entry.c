@@ -83,7 +83,7 @@ differs(const struct flow *theirs, const struct flow *ours)
 
 	a.incarnation = b.incarnation = 0;
 	a.born = b.born = 0;
-	a.copy = b.copy = false;
+	a.found = b.found = a.copy = b.copy = false;
 	la = flow_pack(&a, pa, sizeof(pa));
 	lb = flow_pack(&b, pb, sizeof(pb));
 	return la != lb || memcmp(pa, pb, la) != 0;
@@ -114,7 +114,8 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 			break;
 		}
 		/* a handshake that began here and ended there */
-		if (!theirs->expect && theirs->born != 0 && theirs->born == ours.born &&
+		if (!theirs->expect && theirs->born != 0 && theirs->born == ours.born && !theirs->found &&
+		    !ours.found &&
 		    is_behind(&ours, theirs))
 			return ENTRY_WRITE;
 		/* a copy must not be renewed from a copy */
@@ -126,7 +127,9 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 	case LIFE_OLDER:
 		return ENTRY_HERE;
 	case LIFE_OTHER:
-		return stale ? ENTRY_REPLACE : ENTRY_HERE;
+		/* nothing is known to speak for a copy that nobody uses */
+		return stale && (!theirs->copy || local_unused(n->local, own) ||
+		    local_stray(n->local, own)) ? ENTRY_REPLACE : ENTRY_HERE;
 	}
 	/* the peer may have carried it since the kernel learned the windows */
 	return full && theirs->proto == IPPROTO_TCP && !theirs->expect ? ENTRY_LOOSEN : ENTRY_HERE;

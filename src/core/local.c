@@ -304,19 +304,25 @@ local_note_reply(struct local *l, const struct flow *cur, const struct flow *f)
 }
 
 uint32_t
-local_store_new(struct local *l, const struct local_key *k, const struct flow *f, uint32_t born,
+local_store_new(struct local *l, const struct local_key *k, const struct flow *f, bool is_new,
     uint64_t now_us)
 {
 	struct flow	 nf = *f;
 	uint32_t	 h;
+	bool		 stray = false;
 
-	nf.born = f->expect ? 0 : born;
+	if (is_new)
+		stray = local_birth(l, k, &nf, now_us);
+	else
+		local_found_now(l, &nf, now_us);
 	nf.incarnation = feed_next_incarnation(l->feed, k->hash, k->key, k->len);
 	/* offloaded flows are shown without their state; they are established */
 	if (nf.proto == IPPROTO_TCP && !nf.expect && !(nf.has & FLOW_HAS_TCP_STATE))
 		nf.tcp_state = FLOW_TCP_ESTABLISHED;
 	local_store(l, FTAB_NIL, k, &nf, now_us);
 	h = feed_find(l->feed, k->hash, k->key, k->len);
+	if (h != FTAB_NIL && stray)
+		*feed_marks(l->feed, h) |= LM_STRAY;
 	if (h != FTAB_NIL && l->expects.norphans > 0 && nf.helper[0] != '\0' && !nf.expect)
 		local_expect_master(l, &nf, now_us);
 	return h;
@@ -422,18 +428,11 @@ static void
 on_unknown(struct local *l, enum local_event ev, const struct local_key *k,
     const struct flow *f, uint64_t now_us)
 {
-	uint32_t	 h, born = 0;
-	bool		 stray = false;
+	uint32_t	 h;
 
 	if (is_whole(ev, f)) {
-		if (ev == LOCAL_NEW)
-			born = local_birth(l, k, f, now_us, &stray);
-		h = local_store_new(l, k, f, born, now_us);
-		if (h == FTAB_NIL)
-			return;
-		if (stray)
-			*feed_marks(l->feed, h) |= LM_STRAY;
-		l->stats.born += ev == LOCAL_NEW && !f->commanded && !f->expect;
+		h = local_store_new(l, k, f, ev == LOCAL_NEW, now_us);
+		l->stats.born += h != FTAB_NIL && ev == LOCAL_NEW && !f->commanded && !f->expect;
 	}
 	else if (has_common(f) && !l->filter(l->fctx, f))
 		left_out(l, k);
@@ -443,9 +442,9 @@ on_unknown(struct local *l, enum local_event ev, const struct local_key *k,
 
 /* The birth of the life after *was: the port may be used again within the second. */
 static uint32_t
-later_birth(const struct flow *was, uint32_t born)
+later_birth(uint32_t was, uint32_t born)
 {
-	return born != 0 && born <= was->born ? was->born + 1 : born;
+	return born <= was ? was + 1 : born;
 }
 
 /*
@@ -462,11 +461,14 @@ reborn(struct local *l, enum local_event ev, uint32_t h, const struct local_key 
 
 	l->stats.reborn++;
 	local_used(l, h, &nf);
-	nf.born = ev == LOCAL_NEW ? local_birth(l, k, f, now_us, &stray) : 0;
-	if (!stray)
-		nf.born = later_birth(was, nf.born);
+	if (ev == LOCAL_NEW)
+		stray = local_birth(l, k, &nf, now_us);
+	else
+		local_found_now(l, &nf, now_us);
 	if (stray)
 		*feed_marks(l->feed, h) |= LM_STRAY;
+	else
+		nf.born = later_birth(was->born, nf.born);
 	local_meta(l, h)->flags = local_meta(l, h)->flags & LF_HELD ? 0 : LF_RECHECK;
 	nf.incarnation = (uint8_t)(was->incarnation + 1);
 	local_store(l, h, k, &nf, now_us);
@@ -502,7 +504,7 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 {
 	struct flow	 cur;
 	uint32_t	 born;
-	bool		 other, lost, stray;
+	bool		 other, lost, again;
 
 	if (!local_load(l, h, &cur)) {
 		local_ask_unknown(l, k, now_us);
@@ -520,11 +522,13 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	lost = ev == LOCAL_UPDATE && may_have_lost_labels(&cur, f);
 	if (!f->commanded)
 		local_used(l, h, &cur);
-	if (begins_again(&cur, f)) {
-		born = local_birth(l, k, f, now_us, &stray);
-		cur.born = later_birth(&cur, born);
-	}
+	again = begins_again(&cur, f);
+	born = cur.born;
 	flow_merge(&cur, f);
+	if (again) {
+		(void)local_birth(l, k, &cur, now_us);
+		cur.born = later_birth(born, cur.born);
+	}
 	local_store(l, h, k, &cur, now_us);
 	h = lost ? feed_find(l->feed, k->hash, k->key, k->len) : FTAB_NIL;
 	if (h != FTAB_NIL)

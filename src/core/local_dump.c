@@ -235,7 +235,7 @@ compare(const struct local *l, const struct flow *cur, const struct flow *f, str
 	if (cur->id != 0 && (f->has & FLOW_HAS_ID) && cur->id != f->id) {
 		merged->incarnation++;
 		merged->born = 0;
-		merged->copy = false;
+		merged->found = merged->copy = false;
 	}
 	return local_passes(l, merged) && same_flow(cur, merged);
 }
@@ -332,7 +332,7 @@ dump_unknown(struct local *l, const struct local_key *k, const struct flow *f, u
 		return;
 	}
 	l->stats.dump_added++;
-	h = local_store_new(l, k, f, 0, now_us);
+	h = local_store_new(l, k, f, false, now_us);
 	if (h == FTAB_NIL) {
 		if (l->stats.refused != refused)
 			record(l, VERIFY_MISSING_HERE, NULL, f);
@@ -493,6 +493,7 @@ got_alive(struct local *l, uint32_t h, const struct local_key *k, const struct f
 	if (flags & LF_HELD) {
 		merged.incarnation++;
 		merged.born = 0;
+		merged.found = false;
 	} else if (flags & LF_DOUBTED)
 		record(l, VERIFY_MISSING_HERE, NULL, &merged);
 	else if (local_passes(l, &merged) && !(flags & LF_RECHECK))
@@ -524,7 +525,7 @@ got_unknown(struct local *l, const struct local_key *k, const struct flow *f, ui
 	/* its end may be younger than the answer, or what we have been told is about another one */
 	if (local_ended_asking(l, k) || !same)
 		local_ask_unknown(l, k, now_us);
-	else if ((h = local_store_new(l, k, &nf, 0, now_us)) != FTAB_NIL) {
+	else if ((h = local_store_new(l, k, &nf, false, now_us)) != FTAB_NIL) {
 		local_found(l, h, f);
 		/* what it expects was left out until now */
 		l->audit |= nf.helper[0] != '\0' && !nf.expect;

@@ -159,9 +159,9 @@ void	 local_store(struct local *l, uint32_t h, const struct local_key *k, struct
 	    uint64_t now_us);
 /* The kernel shows *f, the table has *cur: count it if the kernel chose another translation. */
 void	 local_note_reply(struct local *l, const struct flow *cur, const struct flow *f);
-/* A flow that the table lacks, as the kernel shows it; its handle or FTAB_NIL.  born: 0 if not known. */
+/* A flow that the table lacks, as the kernel shows it; its handle or FTAB_NIL.  is_new: it was born now. */
 uint32_t local_store_new(struct local *l, const struct local_key *k, const struct flow *f,
-	    uint32_t born, uint64_t now_us);
+	    bool is_new, uint64_t now_us);
 /* local_use.c */
 /*
  * The entry has ended, not before at_us (0: unknown).  f is the event, or NULL if
@@ -171,9 +171,10 @@ bool	 local_tell_end(struct local *l, uint32_t h, const struct local_key *k, con
 	    uint64_t at_us);
 /* A takeover has written entry h, which the kernel had before (there), or had not. */
 void	 local_copied(struct local *l, uint32_t h, bool there);
-/* When an entry was born that an event has begun; and remember it as a stray if it is one. */
-uint32_t local_birth(struct local *l, const struct local_key *k, const struct flow *f,
-	    uint64_t now_us, bool *stray);
+/* An event has begun that entry: note in *f when it was born.  True if it is a stray. */
+bool	 local_birth(struct local *l, const struct local_key *k, struct flow *f, uint64_t now_us);
+/* The same of a flow that is seen for the first time. */
+void	 local_found_now(const struct local *l, struct flow *f, uint64_t now_us);
 /* A packet has passed: it is a copy no more; *cur is what is going to be stored. */
 void	 local_used(struct local *l, uint32_t h, struct flow *cur);
 /* A dump or an answer shows *f: true if that says that the copy h is in use. */

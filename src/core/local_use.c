@@ -155,17 +155,20 @@ local_tell_end(struct local *l, uint32_t h, const struct local_key *k, const str
 	return f == NULL || l->observer->ended(l->octx, k->key, k->len, f, how, at_us);
 }
 
-uint32_t
-local_birth(struct local *l, const struct local_key *k, const struct flow *f, uint64_t now_us,
-    bool *stray)
+bool
+local_birth(struct local *l, const struct local_key *k, struct flow *f, uint64_t now_us)
 {
-	uint32_t	 now_s = l->clock_s + (uint32_t)(now_us / 1000000);
+	f->born = f->expect ? 0 : l->clock_s + (uint32_t)(now_us / 1000000);
+	f->found = false;
+	return !f->expect && l->observer != NULL &&
+	    l->observer->birth(l->octx, k->key, k->len, f);
+}
 
-	*stray = false;
-	if (f->expect)
-		return 0;
-	return l->observer == NULL ? now_s :
-	    l->observer->birth(l->octx, k->key, k->len, f, now_s, stray);
+void
+local_found_now(const struct local *l, struct flow *f, uint64_t now_us)
+{
+	f->born = f->expect ? 0 : l->clock_s + (uint32_t)(now_us / 1000000);
+	f->found = !f->expect;
 }
 
 bool

@@ -26,7 +26,7 @@
 
 /* A test builds a daemon that knows no more than an older version did. */
 #ifndef FLOW_KNOWN_MAX
-#define FLOW_KNOWN_MAX	FLOW_A_COPY
+#define FLOW_KNOWN_MAX	FLOW_A_FOUND
 #endif
 #define KEY_KNOWN	(KEY_V6 | KEY_ZONE_MASK | (FLOW_KNOWN_MAX < FLOW_A_EXPECT ? 0 : KEY_EXPECT))
 
@@ -229,10 +229,12 @@ flow_pack(const struct flow *f, uint8_t *out, size_t cap)
 			put_tcp(&w, f);
 		if ((f->has & FLOW_HAS_RARE) && FLOW_KNOWN_MAX >= FLOW_A_LABELS)
 			flow_put_rare(&w, f);
-		if (f->born != 0 && FLOW_KNOWN_MAX >= FLOW_A_BORN)
+		if (f->born != 0 && !f->found && FLOW_KNOWN_MAX >= FLOW_A_BORN)
 			put_uint_attr(&w, FLOW_A_BORN, f->born);
 		if (f->copy && FLOW_KNOWN_MAX >= FLOW_A_COPY)
 			put_uint_attr(&w, FLOW_A_COPY, 1);
+		if (f->born != 0 && f->found && FLOW_KNOWN_MAX >= FLOW_A_FOUND)
+			put_uint_attr(&w, FLOW_A_FOUND, f->born);
 	}
 	wbuf_bytes(&w, f->extra, f->extra_len);
 	return wbuf_ok(&w) && w.len <= FLOW_BODY_MAX ? w.len : 0;
@@ -346,6 +348,13 @@ get_attr(uint8_t type, struct rbuf *r, struct flow *f, bool *known)
 			break;
 		return f->expect || !rbuf_uint(r, &f->born) || r->len != 0 || f->born == 0 ?
 		    -EBADMSG : 0;
+	case FLOW_A_FOUND:
+		if (FLOW_KNOWN_MAX < FLOW_A_FOUND)
+			break;
+		if (f->expect || f->born != 0 || !rbuf_uint(r, &f->born) || r->len != 0 || f->born == 0)
+			return -EBADMSG;
+		f->found = true;
+		return 0;
 	case FLOW_A_COPY:
 		if (FLOW_KNOWN_MAX < FLOW_A_COPY)
 			break;

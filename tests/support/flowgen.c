@@ -12,7 +12,7 @@
 #include "rnd.h"
 
 /* Attributes of later versions have higher types than those of this one. */
-#define LATER	(FLOW_A_COPY + 1)
+#define LATER	(FLOW_A_FOUND + 1)
 
 const uint8_t	 fg_protos[FG_PROTOS] = {
 	IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_GRE, IPPROTO_SCTP, IPPROTO_DCCP,
@@ -113,6 +113,7 @@ fg_born(struct flow *f)
 	do
 		f->born = fg_value();
 	while (f->born == 0);
+	f->found = fg_value() % 3 == 0;
 	f->copy = fg_value() % 3 == 0;
 }
 
@@ -367,6 +368,7 @@ fg_same(const struct flow *a, const struct flow *b)
 	ck_assert_uint_eq(a->id, b->id);
 	ck_assert_uint_eq(a->packets, b->packets);
 	ck_assert_uint_eq(a->born, b->born);
+	ck_assert_int_eq(a->found, b->found);
 	ck_assert_int_eq(a->copy, b->copy);
 	ck_assert_uint_eq(a->commanded, b->commanded);
 	ck_assert_uint_eq(a->tcp_state, b->tcp_state);

@@ -104,6 +104,35 @@ START_TEST(waits_for_the_kernel)
 }
 END_TEST
 
+static bool
+lose_frames(unsigned from, unsigned to, unsigned link, const uint8_t *p, size_t len)
+{
+	(void)link;
+	(void)len;
+	return from == 1 && to == 0 && memcmp(p + 28, "\0\0\0\0", 4) != 0;
+}
+
+/* The table has to be proven as of a time after the claim came: before that it may lack the flow. */
+START_TEST(waits_for_a_proof)
+{
+	unsigned	 i;
+
+	switched();
+	vc.lose = lose_frames;
+	vk_open(&fw[0], 20, 20);
+	for (i = 0; i < 600; i++) {
+		vc_step();
+		ck_assert(!vn_owns_tcp(&fw[0], 20, NULL) || !may_be_removed(&fw[0], 20));
+	}
+	ck_assert(vk_has(&fw[1], 20, 20));
+	ck_assert(!vn_copies_tcp(&fw[0], &fw[1], 20, NULL));
+	vc.lose = NULL;
+	vc_settle();
+	ck_assert(reaches(heard(&fw[0], &fw[1]), &fw[0]));
+	ck_assert(!may_be_removed(&fw[0], 20));
+}
+END_TEST
+
 START_TEST(names_what_was_refused)
 {
 	const struct wire_claim	*c;
@@ -191,6 +220,22 @@ START_TEST(void_by_release)
 }
 END_TEST
 
+/* The takeover after the release is not whole, for it leaves something out: no claim of before counts. */
+START_TEST(void_by_another_takeover)
+{
+	switched();
+	vn_release(&fw[1]);
+	fw[1].keeps_out = 12;
+	vn_takeover(&fw[1]);
+	vc_settle();
+	ck_assert_ptr_null(heard(&fw[0], &fw[1]));
+	fw[1].keeps_out = 0;
+	vn_takeover(&fw[1]);
+	vc_settle();
+	ck_assert_ptr_nonnull(heard(&fw[0], &fw[1]));
+}
+END_TEST
+
 /* Of a new epoch of the one that claims; and of the one whose entries they are. */
 START_TEST(void_by_epoch)
 {
@@ -267,10 +312,12 @@ main(void)
 	tcase_add_checked_fixture(tc, setup, vc_fini);
 	tcase_add_test(tc, position_and_term);
 	tcase_add_test(tc, waits_for_the_kernel);
+	tcase_add_test(tc, waits_for_a_proof);
 	tcase_add_test(tc, names_what_was_refused);
 	tcase_add_test(tc, crowded);
 	tcase_add_test(tc, crowded_later);
 	tcase_add_test(tc, void_by_release);
+	tcase_add_test(tc, void_by_another_takeover);
 	tcase_add_loop_test(tc, void_by_epoch, 0, 2);
 	tcase_add_test(tc, not_of_two);
 	tcase_add_test(tc, not_while_incomparable);

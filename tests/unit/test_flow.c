@@ -213,7 +213,7 @@ START_TEST(room_for_a_body)
 	len = flow_pack(&f, body, sizeof(body));
 	memset(extra, 0, sizeof(extra));
 	for (cap = 0; cap + 200 < FLOW_BODY_MAX - len; cap += 200) {
-		extra[cap] = (uint8_t)(17 + cap / 200);
+		extra[cap] = (uint8_t)(18 + cap / 200);
 		extra[cap + 1] = 198;
 	}
 	extra[cap] = 100;
@@ -469,11 +469,18 @@ START_TEST(born_rules)
 	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\4\0\0\0\0", &f), -EBADMSG);
 	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\0", &f), -EBADMSG);
 	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\5\0\0\0\0\1", &f), -EBADMSG);
+	/* known exactly, or not after that */
+	ck_assert(!f.found);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x11\4\x67\x89\xab\xcd", &f), 0);
+	ck_assert_uint_eq(f.born, 0x6789abcd);
+	ck_assert(f.found);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x11\1\0", &f), -EBADMSG);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\1\7\x11\1\7", &f), -EBADMSG);
 	/* the last of what is known: before what a later version adds */
-	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\1\7\x11\1x", &f), 0);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\1\7\x12\1x", &f), 0);
 	ck_assert_uint_eq(f.born, 7);
 	ck_assert_uint_eq(f.extra_len, 3);
-	ck_assert_int_eq(UNPACK(17, "\1\1\6\x11\1x\x0f\1\7", &f), -EBADMSG);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x12\1x\x0f\1\7", &f), -EBADMSG);
 
 	fg_flow(&f, AF_INET6, IPPROTO_TCP, FLOW_ZONE_NONE, 0);
 	len = flow_pack(&f, old, sizeof(old));
@@ -498,7 +505,7 @@ END_TEST
 
 START_TEST(attributes_of_later_versions)
 {
-	static const char	 tail[] = "\x11\0\x12\1x\x7f\3abc";
+	static const char	 tail[] = "\x12\0\x13\1x\x7f\3abc";
 	uint8_t			 body[FLOW_BODY_MAX], again[FLOW_BODY_MAX];
 	struct flow		 f;
 	size_t			 off = bare(body, 17), len;
@@ -521,7 +528,7 @@ START_TEST(attributes_of_later_versions)
 	for (type = 2; type < 128; type++) {
 		body[off + 3] = (uint8_t)(type | FLOW_A_MUST);
 		body[off + 4] = 0;
-		if (type <= FLOW_A_COPY) {
+		if (type <= FLOW_A_FOUND) {
 			ck_assert_int_eq(flow_unpack(body, off + 5, &f), -EBADMSG);
 			body[off + 3] = (uint8_t)type;
 			ck_assert_int_eq(flow_unpack(body, off + 5, &f), -EBADMSG);
@@ -544,7 +551,7 @@ START_TEST(too_long)
 
 	memcpy(body + len, "\1\1\6", 3);
 	len += 3;
-	for (type = 17; len + 257 <= FLOW_BODY_MAX; type++, len += 257) {
+	for (type = 18; len + 257 <= FLOW_BODY_MAX; type++, len += 257) {
 		body[len] = type;
 		body[len + 1] = 255;
 	}

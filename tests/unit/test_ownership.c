@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ctsync/flow.h"
+#include "ownership.h"
 #include "vcluster.h"
 
 static void
@@ -261,6 +262,30 @@ START_TEST(strays_give_way)
 }
 END_TEST
 
+/* And if that packet was translated in another way, the entry itself. */
+START_TEST(strays_of_another_translation)
+{
+	struct flow	 f;
+	uint32_t	 at;
+
+	mk_flow(&f, IPPROTO_TCP, 10);
+	f.tcp_state = FLOW_TCP_SYN_SENT;
+	f.reply.l4dst = 777;
+	f.status |= FLOW_S_SRC_NAT | FLOW_S_SRC_NAT_DONE;
+	vk_new(&fw[0], &f);
+	vk_state(&fw[0], 10, FLOW_TCP_ESTABLISHED);
+	vc_settle();
+	at = born(&fw[0], 10);
+	vk_stray(&fw[1], 10);
+	vc_run_ms(20);
+	ck_assert_uint_eq(born(&fw[1], 10), at);
+	vn_release(&fw[0]);
+	vn_takeover(&fw[1]);
+	ck_assert_uint_eq(vk_tcp(&fw[1], 10)->f.reply.l4dst, 777);
+	ck_assert_uint_eq(vk_tcp(&fw[0], 10)->f.reply.l4dst, 777);
+}
+END_TEST
+
 /* The tuple is used again within the second: here, and on the other node. */
 START_TEST(reused_within_a_second)
 {
@@ -354,9 +379,11 @@ START_TEST(absurd_clocks)
 	vn_kill(&fw[0]);
 	vn_start(&fw[0]);
 	vc_settle();
+	ownership_hear_clock(fw[1].node, 0xd0000000);
 	vk_open(&fw[1], 10, 10);
 	vc_run_ms(20);
 	ck_assert_uint_le(born(&fw[1], 10), wall());
+	ownership_hear_clock(fw[1].node, 0xffffffff);
 	vk_open(&fw[0], 11, 11);
 	vc_run_ms(20);
 	ck_assert_uint_le(born(&fw[0], 11), wall());
@@ -457,18 +484,17 @@ START_TEST(ends_older_than_the_takeover)
 	vc_settle();
 	vn_release(&fw[0]);
 	vn_takeover(&fw[1]);
-	vk_packet(&fw[1], vk_tcp(&fw[1], 10));
-	audit(&fw[1]);
+	vk_state(&fw[1], 10, FLOW_TCP_FIN_WAIT);
+	vc_run_ms(20);
 	vn_release(&fw[1]);
 	vn_takeover(&fw[0]);
 	vc_settle();
 	/* its leftover ends; the event was lost, and a dump tells after the takeover */
-	fw[1].hold = true;
 	vk_tcp(&fw[1], 10)->there = false;
 	node_overrun(fw[1].node, vc.now, vc.now);
+	vc.now += 1000;
 	vn_release(&fw[0]);
 	vn_takeover(&fw[1]);
-	fw[1].hold = false;
 	vc_settle();
 	ck_assert(!vn_marked(&fw[1], &fw[0], 10));
 	vc_wait(vk_tcp(&fw[1], 10) != NULL);
@@ -513,11 +539,11 @@ START_TEST(marks_go_with_a_new_life)
 	vc_run_ms(2000);
 	vk_open(&fw[0], 11, 11);
 	vc_run_ms(20);
-	vn_kill(&fw[1]);
-	vn_start(&fw[1]);
+	node_resync(fw[1].node);
 	vc_cut(&fw[0], &fw[1], false);
 	vc_settle();
 	vc_settle();
+	ck_assert(!vn_marked(&fw[1], &fw[0], 11));
 	ck_assert(vk_has(&fw[1], 10, 11));
 }
 END_TEST
@@ -701,6 +727,7 @@ main(void)
 	tcase_add_test(births, births_are_inherited);
 	tcase_add_test(births, strays_inherit);
 	tcase_add_test(births, strays_give_way);
+	tcase_add_test(births, strays_of_another_translation);
 	tcase_add_test(births, reused_within_a_second);
 	tcase_add_test(births, opened_again_in_the_entry);
 	tcase_add_test(births, clocks_jump);
