@@ -221,7 +221,7 @@ static const struct {
 	[NODE_ALERT_TRAFFIC] = { "traffic_on_standby", "TRAFFIC BUT STANDBY",
 	    "packets make flows on this node, and nobody has told it that it is active; set "
 	    "takeover.follow_addresses, or check the notify script" },
-	[NODE_ALERT_TWO_ACTIVE] = { "two_active", "TWO NODES AT ONCE", "check keepalived or Pacemaker; until then no flow is removed" },
+	[NODE_ALERT_TWO_ACTIVE] = { "two_active", "TWO NODES AT ONCE", "check keepalived or Pacemaker; until then no standby removes anything" },
 	[NODE_ALERT_REFUSED] = { "refused", "REFUSED",
 	    "what a living peer sends is refused here; compare the key files of both nodes" },
 	[NODE_ALERT_REFUSED_BY] = { "refused_by_peer", "REFUSED BY A PEER",

@@ -414,7 +414,7 @@ watch_actives(struct node *n)
 	for (i = 0; i < n->npeers; i++)
 		if (o->peers[i].active)
 			log_msg(LOG_WARNING, "TWO NODES AT ONCE: %s says that it is active, and so %s: check "
-			    "keepalived or Pacemaker; flows of both are replicated and followed, none is removed",
+			    "keepalived or Pacemaker; flows of both are replicated and followed, and no standby removes any",
 			    session_name(n->session[i]),
 			    o->role == NODE_ACTIVE ? "are we" : "does another node");
 }

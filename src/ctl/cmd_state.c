@@ -41,7 +41,7 @@ print_two_active(const json_t *j)
 		if (strcmp(text_str(p, "role", ""), "active") == 0)
 			printf(" %s", text_str(p, "node", "-"));
 	}
-	printf(": see that one is released; until then no flow is removed\n");
+	printf(": see that one is released; until then no standby removes anything\n");
 }
 
 /* Everything else that is wrong. */

@@ -17,7 +17,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import time
 import uuid
@@ -135,8 +134,6 @@ class Gateway(Firewall):
 
     def boot(self):
         """Come back after kill() with nothing: no entries, no daemon, no keepalived, an empty /run."""
-        shutil.rmtree(self.dir)
-        self.dir.mkdir(mode=0o755)
         self.socket.unlink(missing_ok=True)
         self._new_boot()
         self.lab.loud(self)

@@ -274,7 +274,9 @@ class Firewall(Node):
         self.daemon = None
 
     def boot(self):
-        """Come back after kill(), empty: no entries, no virtual addresses, no daemon."""
+        """Come back after kill(), empty: no entries, no virtual addresses, no daemon, no former role."""
+        shutil.rmtree(self.dir)
+        self.dir.mkdir(mode=0o755)
         self.run("conntrack", "-F", check=False)
         self.run("nft", "flush", "ruleset")
         self.lab.bridge.ip(f"link set lan-{self.name} up", f"link set wan-{self.name} up")
