@@ -269,7 +269,8 @@ on_end(void *ctx, const uint8_t *key, size_t klen, const struct flow *f, enum lo
 	/* an expectation ends with its master, soon by itself, or when what it expects comes */
 	if (f->expect)
 		return active;
-	over = how == LOCAL_END_COMMANDED || (how == LOCAL_END_USED && closing(f));
+	/* a program that clears the table of a standby does not mean the flows of the active node */
+	over = how == LOCAL_END_COMMANDED ? active : how == LOCAL_END_USED && closing(f);
 	/* what may have ended before the takeover, which has passed over it as one that is here */
 	leftover = at_us < n->ownership->active_us;
 	if (active && over && !leftover)

@@ -208,8 +208,8 @@ MUTATIONS = [
         (PURGE, "\treturn !takeover_running(n) && local_complete",
          "\treturn n == NULL && local_complete")]),
     M("gone_beats_own", "node", "what a peer says has ended is removed though packets pass here", [
-        (PURGE, "if (removed || (own != FTAB_NIL && !local_unused(n->local, own)))",
-         "if (removed)"),
+        (PURGE, "if (removed || flow_key_expects(body) || (own != FTAB_NIL && !local_unused(n->local, own)))",
+         "if (removed || flow_key_expects(body))"),
         (PURGE, "\t\t    local_still_unused(n->local, got->bytes + it->off, it->len, &got->flows[i]) &&\n",
          "")]),
     M("stale_windows", "node", "a pass leaves the windows of what is there already", [
@@ -232,8 +232,8 @@ MUTATIONS = [
         (LIVES, "how == LOCAL_END_COMMANDED ? active : how == LOCAL_END_USED && closing(f);",
          "how != LOCAL_END_USED ? active : how == LOCAL_END_USED || closing(f);")]),
     M("role_filters", "node", "a takeover of an active node takes nothing", [
-        (TAKE, "\tt->command = true;\n\tbegin_walk(n, all_peers(n));",
-         "\tt->command = true;\n\tbegin_walk(n, was_active && what == NODE_TAKEOVER ? 0 : all_peers(n));")], second=True),
+        (TAKE, "\tt->command = true;\n\tbegin_walk(n, all_peers(n), all_peers(n));",
+         "\tt->command = true;\n\tbegin_walk(n, was_active && what == NODE_TAKEOVER ? 0 : all_peers(n), all_peers(n));")], second=True),
     M("unused_end_counts", "node", "the lapse of a copy that nobody used is an end", [
         (LIVES, "how == LOCAL_END_COMMANDED ? active : how == LOCAL_END_USED && closing(f);",
          "how != LOCAL_END_USED ? active : closing(f);")], second=True),

@@ -223,6 +223,9 @@ struct world {
 	bool		 refuses;	/* kernels refuse some flows */
 	bool		 clocks;	/* they jump */
 	bool		 small;		/* there is less room than flows */
+	bool			 calm;		/* nothing at once, and nothing that is rare */
+	bool			 clients;	/* a broken promise to clients fails the seed */
+	bool			 broken;	/* one was */
 	bool		 mishaps;	/* jobs and dumps may fail */
 	uint64_t	 ring_bytes;	/* of one stream, at most */
 	bool		 verbose;
