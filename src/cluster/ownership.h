@@ -69,6 +69,8 @@ enum life	 ownership_compare(const struct flow *theirs, const struct flow *ours)
 bool		 ownership_ended(const struct node *n, unsigned peer, uint32_t h);
 /* Does another peer tell the key by an entry that counts more? */
 bool		 ownership_outranked(struct node *n, unsigned peer, const uint8_t *key, size_t klen);
+/* An operator has had the entry of our own table with that key deleted: the flow is over. */
+void		 ownership_flushed(struct node *n, const uint8_t *key, size_t klen);
 /* A peer that saw the flow of entry h end deletes it: what others tell of that life has ended, too. */
 void		 ownership_ended_at(struct node *n, unsigned peer, uint32_t h);
 

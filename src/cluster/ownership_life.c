@@ -184,6 +184,16 @@ ownership_ended(const struct node *n, unsigned peer, uint32_t h)
 }
 
 void
+ownership_flushed(struct node *n, const uint8_t *key, size_t klen)
+{
+	struct flow	 f;
+	uint32_t	 h = local_find(n->local, key, klen);
+
+	if (ownership_active(n) && h != FTAB_NIL && local_load(n->local, h, &f) && !f.expect)
+		mark_all(n, key, klen, &f);
+}
+
+void
 ownership_ended_at(struct node *n, unsigned peer, uint32_t h)
 {
 	struct flow	 f;

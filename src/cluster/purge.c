@@ -309,6 +309,8 @@ deleted(struct node *n, const struct kjob *j)
 		it = &j->items[i];
 		if (it->err < 0 && it->err != -ENOENT)
 			continue;
+		if (j->tag == TAG_FLUSH)
+			ownership_flushed(n, j->bytes + it->off, it->len);
 		local_removed(n->local, j->bytes + it->off, it->len, ended, freshness_delete_us(n),
 		    n->now_us);
 		n->purge->purged++;
