@@ -426,6 +426,79 @@ START_TEST(starts_active)
 }
 END_TEST
 
+/* Before it has read its kernel it does not know what is in use there. */
+START_TEST(reads_its_kernel_first)
+{
+	vk_open(&fw[1], 10, 10);
+	vc_wait(vk_has(&fw[0], 10, 10));
+	vk_mark(&fw[0], vk_tcp(&fw[0], 10), 9, false);
+	vc_settle();
+	vn_kill(&fw[0]);
+	fw[0].stop_work = true;
+	vn_start(&fw[0]);
+	fw[0].stop_work = true;
+	vc_run_ms(2000);
+	ck_assert(vn_copies_tcp(&fw[0], &fw[1], 10, NULL));
+	fw[0].stop_work = false;
+	vc_wait(!node_taking(fw[0].node));
+	vc_settle();
+	ck_assert_uint_eq(vk_tcp(&fw[0], 10)->f.mark, 9);
+	ck_assert_uint_eq(vk_tcp(&fw[0], 10)->f.packets, 1);
+}
+END_TEST
+
+/* A peer is there, but nobody can be equal to it: that is not waited for without end. */
+START_TEST(starts_beside_a_blind_peer)
+{
+	vk_open(&fw[1], 10, 10);
+	vc_settle();
+	node_set_blind(fw[1].node, true, vc.now);
+	vn_kill(&fw[0]);
+	vk_clear(&fw[0]);
+	vn_start(&fw[0]);
+	vc_run_s(5);
+	ck_assert(node_taking(fw[0].node));
+	vc_run_s(30);
+	ck_assert(!node_taking(fw[0].node));
+	ck_assert(vk_has(&fw[0], 10, 10));
+	ck_assert(vn_ready(&fw[0], "active"));
+}
+END_TEST
+
+static bool
+lose_frames_of_the_third(unsigned from, unsigned to, unsigned link, const uint8_t *p, size_t len)
+{
+	(void)to;
+	(void)link;
+	(void)len;
+	return from == 2 && memcmp(p + 28, "\0\0\0\0", 4) != 0;
+}
+
+/* One peer's flows are here, and another one's are still to come: that is no takeover yet. */
+START_TEST(starts_beside_two)
+{
+	vc_fini();
+	vc_start(3);
+	vk_open(&fw[0], 5, 5);
+	vk_open(&fw[1], 10, 10);
+	vk_open(&fw[2], 11, 11);
+	vc_settle();
+	vn_kill(&fw[0]);
+	vk_tcp(&fw[0], 10)->there = vk_tcp(&fw[0], 11)->there = false;
+	vc.lose = lose_frames_of_the_third;
+	vn_start(&fw[0]);
+	vc_wait(vk_has(&fw[0], 10, 10));
+	vc_run_s(2);
+	ck_assert(!vn_ready(&fw[0], "waits for the peers"));
+	ck_assert_uint_eq(fw[0].term, 1);
+	vc.lose = NULL;
+	vc_wait(!node_taking(fw[0].node));
+	ck_assert(vk_has(&fw[0], 10, 11));
+	ck_assert_uint_eq(fw[0].term, 2);
+	vc_wait(vk_liberal(&fw[0], 5));
+}
+END_TEST
+
 /* --- silence ---------------------------------------------------------------------------------------- */
 
 /* Of a peer that was lost lately it is taken again, of one that is gone for long it is not. */
@@ -520,6 +593,9 @@ main(void)
 	tcase_add_test(pass, standbys_pass_over_nobody);
 	tcase_add_test(pass, incomplete_is_said);
 	tcase_add_test(pass, starts_active);
+	tcase_add_test(pass, reads_its_kernel_first);
+	tcase_add_test(pass, starts_beside_a_blind_peer);
+	tcase_add_test(pass, starts_beside_two);
 	tcase_add_test(silence, silence_and_lost_peers);
 	tcase_add_test(silence, half_from_a_copy);
 	tcase_add_test(silence, no_ping_pong);
