@@ -17,6 +17,7 @@
 #define LOOK_ENTRIES	16384u		/* of a remote table in one call */
 #define QUEUE_MAX	65536u		/* entries of a peer that wait; more: a walk over all */
 #define FOLLOW_US	150000u		/* between batches of followed entries */
+#define RESUME_US	30000000u	/* the longest wait for peers that are there, but not equal */
 #define RETRY_US	1000000u	/* after a refusal; doubles */
 #define RETRY_MAX_US	60000000u
 
@@ -336,7 +337,8 @@ end_walk(struct node *n)
 	if (ownership_active(n))
 		windows_look(n);
 	t->from_standby = false;
-	if (ownership_active(n) && t->todo == 0)
+	/* a pass over one peer is not what a node that has just started waits for */
+	if (ownership_active(n) && t->todo == 0 && (t->command || !ownership_resuming(n)))
 		ownership_settled(n);
 	if (t->command)
 		end_command(n);
@@ -430,6 +432,14 @@ follow_peer(struct node *n, unsigned peer)
 	memmove(q->h, q->h + i, (q->n - i) * sizeof(*q->h));
 	q->n -= i;
 	return q->n > 0;
+}
+
+/* Does something wait, and is it known what is in use here? */
+static bool
+may_follow(const struct node *n)
+{
+	return n->takeover->queued && n->takeover->jobs == 0 && ownership_active(n) &&
+	    local_complete(n->local);
 }
 
 static bool
@@ -577,7 +587,7 @@ resume(struct node *n)
 		if (!session_up(n, n->session[i]))
 			continue;
 		there++;
-		if (!recv_in_sync(n->recv[i], n->now_us))
+		if (!recv_in_sync(n->recv[i], n->now_us) && n->now_us - n->born_us < RESUME_US)
 			return;
 	}
 	if (there == 0 && n->now_us - n->born_us < n->conf.boot_wait_us)
@@ -601,7 +611,7 @@ takeover_run(struct node *n)
 		end_walk(n);
 	if (t->walking)
 		return more;
-	if (t->queued && t->jobs == 0 && n->now_us - t->adopt_us >= FOLLOW_US && ownership_active(n))
+	if (may_follow(n) && n->now_us - t->adopt_us >= FOLLOW_US)
 		more = follow(n);
 	(void)takeover_submit(n);
 	if (t->jobs > 0 || t->job != NULL || t->queued)
@@ -624,7 +634,7 @@ takeover_due(const struct node *n)
 	uint64_t		 due = UINT64_MAX;
 	unsigned		 i;
 
-	if (t->queued && t->jobs == 0)
+	if (may_follow(n))
 		due = t->adopt_us + FOLLOW_US;
 	for (i = 0; i < n->npeers; i++)
 		if (t->retry_us[i] != 0 && t->retry_us[i] < due)

@@ -249,7 +249,7 @@ agree(struct local *l, uint32_t h, const struct flow *cur, const struct flow *f,
 	if (f->has & FLOW_HAS_ID)
 		*feed_id(l->feed, h) = f->id;
 	m->gen = l->gen;
-	m->flags &= LF_LIBERAL;
+	m->flags &= LF_LIBERAL | LF_AGED;
 	if (timeout_moved(cur->timeout_s, f->timeout_s)) {
 		m->timeout_s = f->timeout_s;
 		feed_touch(l->feed, h, now_us);

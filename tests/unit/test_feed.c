@@ -18,6 +18,7 @@
 #include "ctsync/feed.h"
 #include "ctsync/flow.h"
 #include "ctsync/recv.h"
+#include "rnd.h"
 
 #define PEERS		3
 #define KEYS		5000
@@ -39,7 +40,7 @@ static const struct sipkey	 dkey = { { 5, 6 } };
 static struct feed_conf		 conf;
 static struct feed		*f;
 static struct recv		*rc[PEERS];
-static uint64_t			 now, rng;
+static uint64_t			 now;
 static struct sent		 sent[SENT_MAX];
 static unsigned			 nsent, given[PEERS];
 static uint32_t			 pending_us;
@@ -48,22 +49,6 @@ static unsigned			 nrestarts;
 static uint64_t			 stamp[PEERS];
 static uint32_t			 truth[KEYS];
 static enum { KEPT, ENDED, REMOVED } fate[PEERS][KEYS];	/* what a receiver was last told of it */
-
-static uint64_t
-rnd(void)
-{
-	uint64_t	 z = rng += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
-static unsigned
-below(unsigned n)
-{
-	return (unsigned)(rnd() % n);
-}
 
 /* --- what the feed needs -------------------------------------------------- */
 
@@ -183,7 +168,7 @@ setup(void)
 {
 	unsigned	 p;
 
-	rng = 60;
+	rnd_seed(60);
 	now = 10000000;
 	conf = (struct feed_conf){ .epoch = EPOCH, .digest_key = dkey,
 	    .table_key = { { 1, 2 } }, .max_flows = 100000, .max_tombs = 1000,
@@ -1098,7 +1083,7 @@ START_TEST(strange_acknowledgements)
 	ck_assert_uint_eq(feed_in_flight(f, 0), 1);
 	for (i = 0; i < 40; i++) {
 		a.seq = i;
-		a.gaps[0].first = (uint16_t)below(3);
+		a.gaps[0].first = (uint16_t)rnd_below(3);
 		feed_ack(f, 0, &a, now);
 	}
 	/* gaps name only what is under way */
@@ -1393,11 +1378,11 @@ START_TEST(private_stream_and_join)
 	/* flows change and end all the while, below and above the cursor */
 	for (i = 0; i < 300; i++) {
 		now += 1000;
-		k = below(1000);
-		if (truth[k] != 0 && below(3) == 0)
+		k = rnd_below(1000);
+		if (truth[k] != 0 && rnd_below(3) == 0)
 			del(k);
 		else
-			put(k, i + 2, below(2));
+			put(k, i + 2, rnd_below(2));
 		(void)feed_run(f, now, 1, false);
 		deliver(0);
 		acknowledge(0);
@@ -1445,7 +1430,7 @@ START_TEST(backfill_under_load)
 	for (i = 0; i < 1500 && ftab_count(recv_table(rc[p])) < 2000; i++) {
 		now += 100;
 		for (k = 0; k < 100; k++)
-			put(below(200), i + 2, 0);
+			put(rnd_below(200), i + 2, 0);
 		(void)feed_run(f, now, 1, false);
 		deliver(0);
 		acknowledge(0);
@@ -1570,13 +1555,13 @@ START_TEST(digest_on_every_frame)
 	compared = recv_stats(rc[0])->compared;
 	for (i = 0; i < 1000; i++) {
 		now += 1000;
-		for (k = below(30); k > 0; k--) {
-			unsigned	 x = below(300);
+		for (k = rnd_below(30); k > 0; k--) {
+			unsigned	 x = rnd_below(300);
 
-			if (truth[x] != 0 && below(3) == 0)
+			if (truth[x] != 0 && rnd_below(3) == 0)
 				del(x);
 			else
-				put(x, (uint32_t)rnd() | 1, below(2));
+				put(x, (uint32_t)rnd_u64() | 1, rnd_below(2));
 		}
 		(void)feed_run(f, now, 1, true);
 		b = record(&sent[nsent - 1], WIRE_DIGEST);
@@ -1741,7 +1726,7 @@ START_TEST(window_follows_delay)
 	sync_peers(1);
 	for (i = 0; i < 60; i++) {	/* a link that takes all, and answers in 1 ms */
 		for (k = 0; k < KEYS; k++)
-			put(k, rnd() & 0xffff, 1);
+			put(k, rnd_u64() & 0xffff, 1);
 		run();
 		most = feed_in_flight(f, 0) > most ? feed_in_flight(f, 0) : most;
 		now += 1000;
@@ -1752,7 +1737,7 @@ START_TEST(window_follows_delay)
 	ck_assert_uint_ge(most, 250);
 	for (i = 0; i < 30; i++) {	/* one that answers after 300 ms, since less than 10 s */
 		for (k = 0; k < KEYS; k++)
-			put(k, rnd() & 0xffff, 1);
+			put(k, rnd_u64() & 0xffff, 1);
 		run();
 		most = feed_in_flight(f, 0);
 		now += 300000;
@@ -1936,31 +1921,31 @@ START_TEST(lossy)
 	struct sent	*s;
 	unsigned	 i, k, p;
 
-	rng = 1000 + (unsigned)_i;
+	rnd_seed(1000 + (unsigned)_i);
 	conf.ring_frames = 16;
 	conf.max_tombs = 20;
 	make_feed();
 	feed_set_complete(f);
 	for (i = 0; i < 3000; i++) {
 		now += 1000;
-		k = below(200);
-		if (truth[k] != 0 && below(2) == 0)
+		k = rnd_below(200);
+		if (truth[k] != 0 && rnd_below(2) == 0)
 			del(k);
 		else
-			put(k, (uint32_t)rnd() | 1, below(2));
+			put(k, (uint32_t)rnd_u64() | 1, rnd_below(2));
 		(void)feed_run(f, now, 2, false);
 		for (p = 0; p < 2; p++) {
 			for (; given[p] < nsent; given[p]++) {
 				s = &sent[given[p]];
-				if ((s->peers & 1u << p) && below(4) != 0)
+				if ((s->peers & 1u << p) && rnd_below(4) != 0)
 					ck_assert_int_eq(recv_frame(rc[p], s->stream, s->p,
 					    s->len, now), 0);
 			}
-			if (below(3) == 0)
+			if (rnd_below(3) == 0)
 				acknowledge(p);
-			if (below(20) == 0)
+			if (rnd_below(20) == 0)
 				ask(p);
-			if (restarted[p] != 0 && below(2) == 0)
+			if (restarted[p] != 0 && rnd_below(2) == 0)
 				recv_restart(rc[p], restarted[p]);
 			restarted[p] = 0;
 			(void)recv_run(rc[p], 10, now);

@@ -426,6 +426,79 @@ START_TEST(starts_active)
 }
 END_TEST
 
+/* Before it has read its kernel it does not know what is in use there. */
+START_TEST(reads_its_kernel_first)
+{
+	vk_open(&fw[1], 10, 10);
+	vc_wait(vk_has(&fw[0], 10, 10));
+	vk_mark(&fw[0], vk_tcp(&fw[0], 10), 9, false);
+	vc_settle();
+	vn_kill(&fw[0]);
+	fw[0].stop_work = true;
+	vn_start(&fw[0]);
+	fw[0].stop_work = true;
+	vc_run_ms(2000);
+	ck_assert(vn_copies_tcp(&fw[0], &fw[1], 10, NULL));
+	fw[0].stop_work = false;
+	vc_wait(!node_taking(fw[0].node));
+	vc_settle();
+	ck_assert_uint_eq(vk_tcp(&fw[0], 10)->f.mark, 9);
+	ck_assert_uint_eq(vk_tcp(&fw[0], 10)->f.packets, 1);
+}
+END_TEST
+
+/* A peer is there, but nobody can be equal to it: that is not waited for without end. */
+START_TEST(starts_beside_a_blind_peer)
+{
+	vk_open(&fw[1], 10, 10);
+	vc_settle();
+	node_set_blind(fw[1].node, true, vc.now);
+	vn_kill(&fw[0]);
+	vk_clear(&fw[0]);
+	vn_start(&fw[0]);
+	vc_run_s(5);
+	ck_assert(node_taking(fw[0].node));
+	vc_run_s(30);
+	ck_assert(!node_taking(fw[0].node));
+	ck_assert(vk_has(&fw[0], 10, 10));
+	ck_assert(vn_ready(&fw[0], "active"));
+}
+END_TEST
+
+static bool
+lose_frames_of_the_third(unsigned from, unsigned to, unsigned link, const uint8_t *p, size_t len)
+{
+	(void)to;
+	(void)link;
+	(void)len;
+	return from == 2 && memcmp(p + 28, "\0\0\0\0", 4) != 0;
+}
+
+/* One peer's flows are here, and another one's are still to come: that is no takeover yet. */
+START_TEST(starts_beside_two)
+{
+	vc_fini();
+	vc_start(3);
+	vk_open(&fw[0], 5, 5);
+	vk_open(&fw[1], 10, 10);
+	vk_open(&fw[2], 11, 11);
+	vc_settle();
+	vn_kill(&fw[0]);
+	vk_tcp(&fw[0], 10)->there = vk_tcp(&fw[0], 11)->there = false;
+	vc.lose = lose_frames_of_the_third;
+	vn_start(&fw[0]);
+	vc_wait(vk_has(&fw[0], 10, 10));
+	vc_run_s(2);
+	ck_assert(!vn_ready(&fw[0], "waits for the peers"));
+	ck_assert_uint_eq(fw[0].term, 1);
+	vc.lose = NULL;
+	vc_wait(!node_taking(fw[0].node));
+	ck_assert(vk_has(&fw[0], 10, 11));
+	ck_assert_uint_eq(fw[0].term, 2);
+	vc_wait(vk_liberal(&fw[0], 5));
+}
+END_TEST
+
 /* --- silence ---------------------------------------------------------------------------------------- */
 
 /* Of a peer that was lost lately it is taken again, of one that is gone for long it is not. */
@@ -491,12 +564,108 @@ START_TEST(no_ping_pong)
 }
 END_TEST
 
+/* --- as elections and scripts do it ------------------------------------------------------------------- */
+
+/* The first node stays MASTER through a partition, and so no script tells it anything. */
+START_TEST(master_through_a_partition)
+{
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	vc_cut(&fw[0], &fw[1], true);
+	vc_run_ms(1500);
+	vn_takeover(&fw[1]);
+	vk_mark(&fw[1], vk_tcp(&fw[1], 10), 7, false);
+	vk_close(&fw[1], 11, 11);
+	vk_open(&fw[1], 20, 29);
+	vc_run_s(5);
+	vc_cut(&fw[0], &fw[1], false);
+	vc_run_ms(_i == 0 ? 50 : 2000);		/* the other script is quick, or it is not */
+	vn_release(&fw[1]);
+	vc_settle();
+	ck_assert(vk_has(&fw[0], 12, 29));
+	ck_assert(vk_has(&fw[0], 10, 10));
+	for (uint16_t p = 12; p < 30; p++)
+		ck_assert(vk_liberal(&fw[0], p));
+	vc_run_s(10 * VC_PURGE_S);
+	ck_assert(vk_has(&fw[0], 12, 29));
+	ck_assert_int_eq(node_role(fw[0].node), NODE_ACTIVE);
+}
+END_TEST
+
+/* A split that heals: both were active, and the one that stays is told nothing. */
+START_TEST(split_that_heals)
+{
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	vn_takeover(&fw[1]);
+	vk_open(&fw[1], 20, 29);
+	vk_open(&fw[0], 30, 39);
+	vc_run_ms(_i == 0 ? 10 : 3000);
+	vn_release(&fw[_i]);
+	vc_settle();
+	ck_assert(vk_has(&fw[1 - _i], 10, 39));
+	vc_run_s(10 * VC_PURGE_S);
+	ck_assert(vk_has(&fw[1 - _i], 10, 39));
+}
+END_TEST
+
+/* The request falls into a restart of the daemon, which finds it in the runtime directory. */
+START_TEST(asked_while_it_was_down)
+{
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	vn_kill(&fw[1]);
+	fw[1].role = NODE_ACTIVE;
+	fw[1].asked = fw[1].taking = true;
+	vn_release(&fw[0]);
+	vc_run_ms(500);
+	vn_start(&fw[1]);
+	vc_wait(vk_has(&fw[1], 10, 19) && !node_taking(fw[1].node));
+	ck_assert_uint_gt(fw[1].term, fw[0].term);
+	for (uint16_t p = 10; p < 20; p++)
+		ck_assert(vk_liberal(&fw[1], p));
+}
+END_TEST
+
+/* Back and forth, with flows that come, go and move in each turn. */
+START_TEST(there_and_back)
+{
+	unsigned	 turn, a, b;
+	uint16_t	 p;
+
+	for (turn = 0; turn < 12; turn++) {
+		a = turn % 2;
+		b = 1 - a;
+		p = (uint16_t)(100 + 10 * turn);
+		vk_open(&fw[a], p, (uint16_t)(p + 9));
+		if (turn > 0) {
+			vk_mark(&fw[a], vk_tcp(&fw[a], (uint16_t)(p - 1)), turn, false);
+			vk_close(&fw[a], (uint16_t)(p - 10), (uint16_t)(p - 9));
+		}
+		vc_run_s(4 * VC_PURGE_S);	/* or the next one takes what is left there */
+		vc_settle();
+		vn_release(&fw[a]);
+		vn_takeover(&fw[b]);
+		ck_assert(vk_has(&fw[b], p, (uint16_t)(p + 9)));
+		if (turn == 0)
+			continue;
+		ck_assert(vk_has(&fw[b], (uint16_t)(p - 8), (uint16_t)(p - 1)));
+		ck_assert_uint_eq(vk_tcp(&fw[b], (uint16_t)(p - 1))->f.mark, turn);
+	}
+	/* nothing dead is left on the standby */
+	vc_run_s(10 * VC_PURGE_S);
+	for (turn = 0; turn < 11; turn++)
+		ck_assert_ptr_null(vk_tcp(&fw[1], (uint16_t)(100 + 10 * turn)));
+}
+END_TEST
+
 int
 main(void)
 {
 	Suite	*s = suite_create("following");
 	TCase	*one = tcase_create("entries"), *refused = tcase_create("refused");
 	TCase	*pass = tcase_create("passes"), *silence = tcase_create("silence");
+	TCase	*scripts = tcase_create("scripts");
 	SRunner	*sr;
 	int	 failed;
 
@@ -520,6 +689,14 @@ main(void)
 	tcase_add_test(pass, standbys_pass_over_nobody);
 	tcase_add_test(pass, incomplete_is_said);
 	tcase_add_test(pass, starts_active);
+	tcase_add_test(pass, reads_its_kernel_first);
+	tcase_add_test(pass, starts_beside_a_blind_peer);
+	tcase_add_test(pass, starts_beside_two);
+	tcase_add_loop_test(scripts, master_through_a_partition, 0, 2);
+	tcase_add_loop_test(scripts, split_that_heals, 0, 2);
+	tcase_add_test(scripts, asked_while_it_was_down);
+	tcase_add_test(scripts, there_and_back);
+	tcase_add_checked_fixture(scripts, setup, vc_fini);
 	tcase_add_test(silence, silence_and_lost_peers);
 	tcase_add_test(silence, half_from_a_copy);
 	tcase_add_test(silence, no_ping_pong);
@@ -533,6 +710,7 @@ main(void)
 	suite_add_tcase(s, refused);
 	suite_add_tcase(s, pass);
 	suite_add_tcase(s, silence);
+	suite_add_tcase(s, scripts);
 	sr = srunner_create(s);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);

@@ -17,6 +17,7 @@
 
 #include "ctsync/flow.h"
 #include "ctsync/ftab.h"
+#include "rnd.h"
 
 #define SLAB_CHUNK	((uint64_t)2 << 20)	/* steps in which memory is taken */
 #define META_CHUNK	((uint64_t)16384 * sizeof(struct ftab_meta))
@@ -29,13 +30,12 @@ struct naive {
 };
 
 static const struct sipkey	 key = { { 1, 2 } };
-static uint64_t			 rng;
 static struct ftab		*tab;
 
 static void
 setup(void)
 {
-	rng = 40;
+	rnd_seed(40);
 	tab = ftab_new(&key, UINT32_MAX, 0);
 	ck_assert_ptr_nonnull(tab);
 }
@@ -46,20 +46,10 @@ teardown(void)
 	ftab_free(tab);
 }
 
-static uint64_t
-rnd(void)
-{
-	uint64_t	 z = rng += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
 static uint32_t
 below(uint32_t n)
 {
-	return (uint32_t)(rnd() % n);
+	return (uint32_t)(rnd_u64() % n);
 }
 
 /* --- bodies --------------------------------------------------------------- */
@@ -174,9 +164,9 @@ naive_insert(struct naive *e, uint32_t k, uint16_t size)
 {
 	struct ftab_meta	*m;
 
-	e->mark = (uint32_t)rnd();
+	e->mark = (uint32_t)rnd_u64();
 	e->size = size;
-	e->stamp = (uint32_t)rnd();
+	e->stamp = (uint32_t)rnd_u64();
 	ck_assert_int_eq(insert(k, e->mark, size, &e->h), 0);
 	ck_assert_uint_ne(e->h, FTAB_NIL);
 	m = ftab_meta(tab, e->h);
@@ -213,7 +203,7 @@ START_TEST(random_operations)
 			if (below(100) < bias)
 				naive_insert(e, k, random_size());
 		} else if (below(3) == 0) {
-			e->mark = (uint32_t)rnd();
+			e->mark = (uint32_t)rnd_u64();
 			e->size = random_size();
 			ck_assert_int_eq(set(e->h, k, e->mark, e->size), 0);
 		} else if (below(100) >= bias) {

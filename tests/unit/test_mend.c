@@ -16,29 +16,20 @@
 #include "ctsync/feed.h"
 #include "ctsync/flow.h"
 #include "ctsync/recv.h"
+#include "rnd.h"
 
 #define PEERS	2
 #define FLOWS	20000
 #define FRAME	1400
 #define STEP_US	1000
 
-static uint64_t		 rng, now;
+static uint64_t		 now;
 static struct feed	*f;
 static struct recv	*rc[PEERS];
 static uint64_t		 stamp[PEERS], stamped_us[PEERS];
 static unsigned		 spoil;		/* change one byte of the marks of so many flows on the way */
 static bool		 cut[PEERS];
 static unsigned		 wrong[VERIFY_KINDS];
-
-static uint64_t
-rnd(void)
-{
-	uint64_t	 z = rng += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
 
 static size_t
 body_of(unsigned k, uint32_t mark, uint8_t body[FLOW_BODY_MAX])
@@ -220,11 +211,11 @@ churn(unsigned n)
 	unsigned	 k;
 
 	while (n-- > 0) {
-		k = (unsigned)(rnd() % FLOWS);
-		if (rnd() % 3 == 0)
+		k = (unsigned)(rnd_u64() % FLOWS);
+		if (rnd_u64() % 3 == 0)
 			del(k);
 		else
-			put(k, (uint32_t)rnd());
+			put(k, (uint32_t)rnd_u64());
 	}
 }
 
@@ -255,7 +246,7 @@ setup(void)
 	struct recv_conf	 c = { .max_flows = 100000, .my_epoch = 1, .wrong = on_wrong };
 	unsigned		 p, k;
 
-	rng = 1;
+	rnd_seed(1);
 	now = 1000000;
 	spoil = 0;
 	memset(wrong, 0, sizeof(wrong));

@@ -414,6 +414,66 @@ START_TEST(closed_and_used)
 }
 END_TEST
 
+static const struct {
+	uint8_t	 proto, state;
+	bool	 over;
+} goodbyes[] = {
+	{ IPPROTO_TCP, FLOW_TCP_SYN_SENT, false }, { IPPROTO_TCP, FLOW_TCP_ESTABLISHED, false },
+	{ IPPROTO_TCP, FLOW_TCP_FIN_WAIT, true }, { IPPROTO_TCP, FLOW_TCP_CLOSE_WAIT, true },
+	{ IPPROTO_TCP, FLOW_TCP_TIME_WAIT, true }, { IPPROTO_TCP, FLOW_TCP_CLOSE, true },
+	{ IPPROTO_TCP, FLOW_TCP_SYN_SENT2, false },
+	{ IPPROTO_SCTP, FLOW_SCTP_CLOSED, true }, { IPPROTO_SCTP, FLOW_SCTP_ESTABLISHED, false },
+	{ IPPROTO_SCTP, FLOW_SCTP_SHUTDOWN_SENT, true },
+	{ IPPROTO_SCTP, FLOW_SCTP_SHUTDOWN_ACK_SENT, true },
+	{ IPPROTO_SCTP, FLOW_SCTP_HEARTBEAT_SENT, false },
+	{ IPPROTO_DCCP, 3, false }, { IPPROTO_DCCP, 6, true }, { IPPROTO_DCCP, 8, true },
+	{ IPPROTO_UDP, 0, false }, { IPPROTO_ICMP, 0, false }, { IPPROTO_GRE, 0, false }
+};
+
+static void
+set_state(struct flow *f, uint8_t state)
+{
+	switch (f->proto) {
+	case IPPROTO_TCP:
+		f->tcp_state = state;
+		break;
+	case IPPROTO_SCTP:
+		f->rare.sctp_state = state;
+		f->has |= FLOW_HAS_SCTP;
+		break;
+	case IPPROTO_DCCP:
+		f->rare.dccp_state = state;
+		f->has |= FLOW_HAS_DCCP;
+		break;
+	default:
+		break;
+	}
+}
+
+/* Time ends a used flow: that is its end if it has said goodbye, and silence if not. */
+START_TEST(closing_states)
+{
+	struct flow	 f;
+	struct vk_entry	*e;
+
+	mk_flow(&f, goodbyes[_i].proto, 10);
+	set_state(&f, goodbyes[_i].state);
+	vk_new(&fw[0], &f);
+	vc_settle();
+	vn_release(&fw[0]);
+	vn_takeover(&fw[1]);
+	vc_settle();
+	e = vk_find(&fw[1], &f);
+	ck_assert(e != NULL && e->there);
+	vk_mark(&fw[1], e, 1, false);
+	vc_run_ms(20);
+	vk_destroy(&fw[1], e, false);
+	vc_run_ms(500);
+	ck_assert_uint_eq(vn_sees(&fw[1], &fw[0]).ended, goodbyes[_i].over);
+	ck_assert(e->there == !goodbyes[_i].over);
+}
+END_TEST
+
 /* This kernel translates the flow in another way than the one that it comes from: the same life. */
 START_TEST(retranslated)
 {
@@ -737,6 +797,7 @@ main(void)
 	tcase_add_test(births, unset_clocks);
 	tcase_add_test(births, absurd_clocks);
 	tcase_add_test(ends, closed_and_used);
+	tcase_add_loop_test(ends, closing_states, 0, sizeof(goodbyes) / sizeof(goodbyes[0]));
 	tcase_add_test(ends, retranslated);
 	tcase_add_test(ends, commanded_ends);
 	tcase_add_test(ends, unused_copies_lapse);

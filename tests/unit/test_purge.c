@@ -102,6 +102,38 @@ START_TEST(not_at_once)
 }
 END_TEST
 
+/* However often the kernel is read meanwhile. */
+START_TEST(audits_do_not_matter)
+{
+	unsigned	 i;
+
+	leftovers();
+	for (i = 0; i < GONE_S; i++) {
+		local_audit(node_local(fw[0].node));
+		vc_run_s(1);
+	}
+	ck_assert(are_gone());
+}
+END_TEST
+
+/* What was asked for before the node was active again is void. */
+START_TEST(standby_again)
+{
+	uint64_t	 began;
+
+	leftovers();
+	vc_run_s(VC_PURGE_S + 1);		/* once */
+	ck_assert(vk_has(&fw[0], 10, 11));
+	vc_cut(&fw[0], &fw[1], true);		/* or the other one would take them again */
+	vn_takeover(&fw[0]);
+	vn_release(&fw[0]);
+	began = vc.now;
+	vc_cut(&fw[0], &fw[1], false);
+	vc_wait(are_gone());
+	ck_assert_uint_ge(vc.now - began, 2 * VC_PURGE_S * 1000000);
+}
+END_TEST
+
 START_TEST(two_are_active)
 {
 	leftovers();
@@ -374,7 +406,7 @@ START_TEST(flush_on_a_standby)
 	switched();
 	vk_open(&fw[0], 30, 31);		/* the active node has copies of these */
 	vc_wait(vk_has(&fw[1], 30, 31));
-	vc_settle();
+	vc_run_s(6);				/* nothing has just been born */
 	node_flush_kernel(fw[0].node);
 	vc_wait(!vk_has(&fw[0], 10, 10));
 	vc_settle();
@@ -401,6 +433,35 @@ START_TEST(flush_on_the_active_node)
 	ck_assert(!vk_has(&fw[0], 10, 10));
 	ck_assert(!vk_has(&fw[0], 19, 19));
 	ck_assert_uint_eq(feed_flows(node_feed(fw[0].node)), 0);
+}
+END_TEST
+
+/* It reaches the unused copies of another active node as well. */
+START_TEST(flush_beside_another)
+{
+	vn_takeover(&fw[1]);
+	vk_open(&fw[1], 10, 12);
+	vc_wait(vk_has(&fw[0], 10, 12));
+	vc_run_s(6);
+	vk_packet(&fw[0], vk_tcp(&fw[0], 12));
+	node_flush_kernel(fw[1].node);
+	vc_run_s(2);
+	ck_assert(!vk_has(&fw[0], 10, 10));
+	ck_assert(!vk_has(&fw[0], 11, 11));
+	ck_assert(vk_has(&fw[0], 12, 12));	/* which carries packets */
+}
+END_TEST
+
+/* A pass does not bring back what was flushed: the leftovers elsewhere are of flows that have ended. */
+START_TEST(flushed_and_passed_over)
+{
+	switched();
+	node_flush_kernel(fw[1].node);
+	vc_wait(!vk_has(&fw[1], 10, 10));
+	vc_run_ms(20);
+	ck_assert(vn_marked(&fw[1], &fw[0], 10));
+	ck_assert_uint_eq(vn_command(&fw[1], NODE_TAKEOVER)->ended, 10);
+	ck_assert(!vk_has(&fw[1], 10, 10));
 }
 END_TEST
 
@@ -551,6 +612,50 @@ START_TEST(not_while_another_tells_it)
 }
 END_TEST
 
+/* Nobody knows which of two lives is the younger one: the other peer's may be alive. */
+START_TEST(not_while_another_tells_another_life)
+{
+	struct flow	 f;
+	unsigned	 i;
+
+	mk_flow(&f, IPPROTO_TCP, 10);
+	for (i = 0; i < 3; i += 2) {
+		f.reply.l4dst = (uint16_t)(700 + i);
+		vk_put(&fw[i], &f)->f.packets = 1;
+		node_resync(fw[i].node);
+	}
+	vc_settle();
+	vn_takeover(&fw[0]);			/* whose term is the higher one */
+	vn_release(&fw[0]);
+	vn_takeover(&fw[1]);
+	vc_settle();
+	ck_assert_uint_eq(vk_tcp(&fw[1], 10)->f.reply.l4dst, 700);
+	vk_close(&fw[0], 10, 10);
+	vc_run_s(2);
+	ck_assert(!vn_copies_tcp(&fw[1], &fw[0], 10, NULL));
+	ck_assert(!vn_marked(&fw[1], &fw[2], 10));
+	ck_assert(vk_has(&fw[1], 10, 10));
+}
+END_TEST
+
+/* What ends there and is in use here has not ended anywhere. */
+START_TEST(in_use_is_no_end)
+{
+	vk_open(&fw[0], 10, 10);
+	vc_settle();
+	(void)vn_command(&fw[2], NODE_COMMIT);
+	vk_mark(&fw[2], vk_tcp(&fw[2], 10), 1, false);
+	vn_release(&fw[0]);
+	vn_takeover(&fw[1]);
+	vk_mark(&fw[1], vk_tcp(&fw[1], 10), 2, false);
+	vc_settle();
+	vk_close(&fw[0], 10, 10);
+	vc_settle();
+	ck_assert(vk_has(&fw[1], 10, 10));
+	ck_assert(!vn_marked(&fw[1], &fw[2], 10));
+}
+END_TEST
+
 /* --- a lease ---------------------------------------------------------------------------------------- */
 
 /* A node reboots with an empty table: what others hold of it stays, and can be taken. */
@@ -605,6 +710,8 @@ main(void)
 
 	tcase_add_test(standby, leftovers_go);
 	tcase_add_test(standby, not_at_once);
+	tcase_add_test(standby, audits_do_not_matter);
+	tcase_add_test(standby, standby_again);
 	tcase_add_test(standby, nobody_is_active);
 	tcase_add_test(standby, the_active_node_is_not_heard);
 	tcase_add_test(standby, the_active_node_is_not_proven);
@@ -620,8 +727,12 @@ main(void)
 	tcase_add_test(three, two_are_active);
 	tcase_add_test(three, the_active_node_is_incomplete);
 	tcase_add_test(three, not_while_another_tells_it);
+	tcase_add_test(three, not_while_another_tells_another_life);
+	tcase_add_test(three, in_use_is_no_end);
 	tcase_add_test(removed, flush_on_a_standby);
 	tcase_add_test(removed, flush_on_the_active_node);
+	tcase_add_test(removed, flush_beside_another);
+	tcase_add_test(removed, flushed_and_passed_over);
 	tcase_add_test(removed, flushed_and_released);
 	tcase_add_test(removed, purges_conclude_nothing);
 	tcase_add_test(active, a_real_end_removes_a_copy);

@@ -18,6 +18,7 @@
 
 #include "ctsync/flow.h"
 #include "ctsync/recv.h"
+#include "rnd.h"
 
 #define KEYS		2000
 #define FRAME_MAX	1400
@@ -26,7 +27,7 @@
 #define MY_EPOCH	12u
 
 static const struct sipkey	 dkey = { { 3, 4 } };
-static uint64_t			 rng, now;
+static uint64_t			 now;
 static struct recv		*r;
 #define MAX_FLOWS	10000
 
@@ -44,22 +45,6 @@ static struct call {
 	bool	 removed;
 } calls[KEYS];
 static unsigned			 ncalls;
-
-static uint64_t
-rnd(void)
-{
-	uint64_t	 z = rng += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
-static unsigned
-below(unsigned n)
-{
-	return (unsigned)(rnd() % n);
-}
 
 /* --- the sender's model --------------------------------------------------- */
 
@@ -352,7 +337,7 @@ make(uint32_t flows)
 static void
 setup(void)
 {
-	rng = 50;
+	rnd_seed(50);
 	now = 10000000;
 	r = NULL;
 	ncalls = 0;
@@ -427,11 +412,11 @@ START_TEST(start_for_an_earlier_life)
 
 	for (i = 0; i < 20; i++) {
 		recv_free(r);
-		c.my_epoch = rnd();
+		c.my_epoch = rnd_u64();
 		r = recv_new(&c);
 		ck_assert_ptr_nonnull(r);
 		recv_epoch(r, EPOCH, &dkey);
-		for (k = below(5); k > 0; k--)
+		for (k = rnd_below(5); k > 0; k--)
 			recv_resync(r);
 		q = request();
 		stream++;
@@ -560,9 +545,9 @@ START_TEST(reordered_and_doubled)
 	for (i = 0; i < SHUFFLED; i++) {
 		begin(seq++);
 		for (j = 0; j < 5; j++) {
-			k = below(40);
-			mark = (uint32_t)rnd() | 1;
-			if (told[k] != 0 && below(3) == 0)
+			k = rnd_below(40);
+			mark = (uint32_t)rnd_u64() | 1;
+			if (told[k] != 0 && rnd_below(3) == 0)
 				add_gone(k);
 			else
 				add_flow(k, mark);
@@ -577,7 +562,7 @@ START_TEST(reordered_and_doubled)
 	}
 	for (i = 0; i < SHUFFLED; i += window)
 		for (j = window * 8; j > 0; j--) {
-			k = i + below(window);
+			k = i + rnd_below(window);
 			if (k < SHUFFLED)
 				ck_assert_int_eq(give(stream, frames[k].p, frames[k].len), 0);
 			if (j == 1)
@@ -1295,7 +1280,7 @@ changes_at(uint64_t clock_us, uint32_t pending_us, unsigned n)
 	begin(seq);
 	add_doubt_at(0, pending_us, 0, clock_us);
 	for (; n > 0; n--)
-		add_flow(n, below(1000) + 1);
+		add_flow(n, rnd_below(1000) + 1);
 	ck_assert_int_eq(finish(20 + seq, true), 0);
 }
 
@@ -1604,17 +1589,17 @@ START_TEST(noise)
 		}
 		begin(seq);
 		add_doubt(1, 2, 0);
-		for (n = below(6); n > 0; n--)
-			add_flow(below(60), below(5) + 1);
-		add_gone(below(60));
-		if (below(3) == 0)
+		for (n = rnd_below(6); n > 0; n--)
+			add_flow(rnd_below(60), rnd_below(5) + 1);
+		add_gone(rnd_below(60));
+		if (rnd_below(3) == 0)
 			wire_put_horizon(&w, 5);
 		add_pos(10 + i, 10 + i);
-		if (below(2) == 0)
+		if (rnd_below(2) == 0)
 			wire_put_digest(&w, &sum);
-		for (n = below(4); n > 0; n--)
-			frame[WIRE_SEQ_BYTES + below((unsigned)w.len - WIRE_SEQ_BYTES)] =
-			    (uint8_t)rnd();
+		for (n = rnd_below(4); n > 0; n--)
+			frame[WIRE_SEQ_BYTES + rnd_below((unsigned)w.len - WIRE_SEQ_BYTES)] =
+			    (uint8_t)rnd_u64();
 		if (deliver() == 0)
 			seq++;
 		total += recv_acks(r, a);

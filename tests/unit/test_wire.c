@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ctsync/wire.h"
+#include "rnd.h"
 
 /* Any of the records; zeroed before it is filled, so that bytes compare. */
 union any {
@@ -36,22 +37,11 @@ union any {
 	uint8_t			 bytes[16];
 };
 
-static uint64_t	 rng;
 
 static void
 setup(void)
 {
-	rng = 30;
-}
-
-static uint64_t
-rnd(void)
-{
-	uint64_t	 z = rng += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
+	rnd_seed(30);
 }
 
 /* --- one row for each kind ------------------------------------------------ */
@@ -59,15 +49,15 @@ rnd(void)
 static void
 random_pos(struct wire_pos *p)
 {
-	p->v[0] = rnd();
-	p->v[1] = rnd();
+	p->v[0] = rnd_u64();
+	p->v[1] = rnd_u64();
 }
 
 static void
 put_pos(struct wbuf *w, union any *a)
 {
 	random_pos(&a->here.live);
-	a->here.version = rnd();
+	a->here.version = rnd_u64();
 	wire_put_pos(w, &a->here);
 }
 
@@ -94,8 +84,8 @@ get_back(struct rbuf *r, union any *a)
 static void
 put_start(struct wbuf *w, union any *a)
 {
-	a->start.nonce = rnd();
-	a->start.flags = (uint8_t)rnd();
+	a->start.nonce = rnd_u64();
+	a->start.flags = (uint8_t)rnd_u64();
 	random_pos(&a->start.j);
 	wire_put_start(w, &a->start);
 }
@@ -109,7 +99,7 @@ get_start(struct rbuf *r, union any *a)
 static void
 put_horizon(struct wbuf *w, union any *a)
 {
-	a->u64 = rnd();
+	a->u64 = rnd_u64();
 	wire_put_horizon(w, a->u64);
 }
 
@@ -122,8 +112,8 @@ get_horizon(struct rbuf *r, union any *a)
 static void
 put_join(struct wbuf *w, union any *a)
 {
-	a->join.stream = (uint32_t)rnd();
-	a->join.seq = rnd();
+	a->join.stream = (uint32_t)rnd_u64();
+	a->join.seq = rnd_u64();
 	wire_put_join(w, &a->join);
 }
 
@@ -136,8 +126,8 @@ get_join(struct rbuf *r, union any *a)
 static void
 put_digest(struct wbuf *w, union any *a)
 {
-	a->digest.sum = rnd();
-	a->digest.flows = (uint32_t)rnd();
+	a->digest.sum = rnd_u64();
+	a->digest.flows = (uint32_t)rnd_u64();
 	wire_put_digest(w, &a->digest);
 }
 
@@ -150,10 +140,10 @@ get_digest(struct rbuf *r, union any *a)
 static void
 put_doubt(struct wbuf *w, union any *a)
 {
-	a->doubt.kernel_us = (uint32_t)rnd();
-	a->doubt.pending_us = (uint32_t)rnd();
-	a->doubt.flags = (uint8_t)rnd();
-	a->doubt.clock_us = (uint32_t)rnd();
+	a->doubt.kernel_us = (uint32_t)rnd_u64();
+	a->doubt.pending_us = (uint32_t)rnd_u64();
+	a->doubt.flags = (uint8_t)rnd_u64();
+	a->doubt.clock_us = (uint32_t)rnd_u64();
 	wire_put_doubt(w, &a->doubt);
 }
 
@@ -166,10 +156,10 @@ get_doubt(struct rbuf *r, union any *a)
 static void
 put_echoed(struct wbuf *w, union any *a)
 {
-	a->echoed.id = rnd();
-	a->echoed.epoch = rnd();
-	a->echoed.stamp = rnd();
-	a->echoed.held_us = (uint32_t)rnd();
+	a->echoed.id = rnd_u64();
+	a->echoed.epoch = rnd_u64();
+	a->echoed.stamp = rnd_u64();
+	a->echoed.held_us = (uint32_t)rnd_u64();
 	wire_put_echoed(w, &a->echoed);
 }
 
@@ -182,8 +172,8 @@ get_echoed(struct rbuf *r, union any *a)
 static void
 put_dst(struct wbuf *w, union any *a)
 {
-	a->dst.id = rnd();
-	a->dst.epoch = rnd();
+	a->dst.id = rnd_u64();
+	a->dst.epoch = rnd_u64();
 	wire_put_dst(w, &a->dst);
 }
 
@@ -196,8 +186,8 @@ get_dst(struct rbuf *r, union any *a)
 static void
 put_probe(struct wbuf *w, union any *a)
 {
-	a->probe.flags = (uint8_t)rnd();
-	a->probe.term = (uint32_t)rnd() & WIRE_TERM_MAX;
+	a->probe.flags = (uint8_t)rnd_u64();
+	a->probe.term = (uint32_t)rnd_u64() & WIRE_TERM_MAX;
 	wire_put_probe(w, &a->probe);
 }
 
@@ -211,10 +201,10 @@ static void
 put_claim(struct wbuf *w, union any *a)
 {
 	random_pos(&a->claim.pos);
-	a->claim.term = ((uint32_t)rnd() & WIRE_TERM_MAX) | 1;
-	wire_claim_clear(&a->claim, 3, (uint8_t)rnd());
-	wire_claim_add(&a->claim, rnd());
-	wire_claim_add(&a->claim, rnd());
+	a->claim.term = ((uint32_t)rnd_u64() & WIRE_TERM_MAX) | 1;
+	wire_claim_clear(&a->claim, 3, (uint8_t)rnd_u64());
+	wire_claim_add(&a->claim, rnd_u64());
+	wire_claim_add(&a->claim, rnd_u64());
 	wire_put_claim(w, &a->claim);
 }
 
@@ -227,11 +217,11 @@ get_claim(struct rbuf *r, union any *a)
 static void
 put_request(struct wbuf *w, union any *a)
 {
-	a->request.nonce = rnd();
-	a->request.epoch = rnd();
+	a->request.nonce = rnd_u64();
+	a->request.epoch = rnd_u64();
 	random_pos(&a->request.a);
 	random_pos(&a->request.t);
-	a->request.flags = (uint8_t)rnd();
+	a->request.flags = (uint8_t)rnd_u64();
 	wire_put_request(w, &a->request);
 }
 
@@ -244,7 +234,7 @@ get_request(struct rbuf *r, union any *a)
 static void
 put_restart(struct wbuf *w, union any *a)
 {
-	a->u32 = (uint32_t)rnd();
+	a->u32 = (uint32_t)rnd_u64();
 	wire_put_restart(w, a->u32);
 }
 
@@ -257,13 +247,13 @@ get_restart(struct rbuf *r, union any *a)
 static void
 put_report(struct wbuf *w, union any *a)
 {
-	a->report.stamp = rnd();
-	a->report.flags = (uint8_t)rnd();
-	a->report.verified_ms = (uint32_t)rnd();
-	a->report.lag_us = (uint32_t)rnd();
-	a->report.lag_p99_us = (uint32_t)rnd();
-	a->report.lag_max_us = (uint32_t)rnd();
-	a->report.flows = (uint32_t)rnd();
+	a->report.stamp = rnd_u64();
+	a->report.flags = (uint8_t)rnd_u64();
+	a->report.verified_ms = (uint32_t)rnd_u64();
+	a->report.lag_us = (uint32_t)rnd_u64();
+	a->report.lag_p99_us = (uint32_t)rnd_u64();
+	a->report.lag_max_us = (uint32_t)rnd_u64();
+	a->report.flows = (uint32_t)rnd_u64();
 	wire_put_report(w, &a->report);
 }
 
@@ -276,9 +266,9 @@ get_report(struct rbuf *r, union any *a)
 static void
 put_versions(struct wbuf *w, union any *a)
 {
-	a->versions.min = (uint8_t)rnd();
-	a->versions.max = (uint8_t)rnd();
-	a->versions.suites = (uint32_t)rnd();
+	a->versions.min = (uint8_t)rnd_u64();
+	a->versions.max = (uint8_t)rnd_u64();
+	a->versions.suites = (uint32_t)rnd_u64();
 	wire_put_versions(w, &a->versions);
 }
 
@@ -291,10 +281,10 @@ get_versions(struct rbuf *r, union any *a)
 static void
 put_boot(struct wbuf *w, union any *a)
 {
-	uint64_t	 v = rnd();
+	uint64_t	 v = rnd_u64();
 
 	memcpy(a->boot.boot_id + 4, &v, sizeof(v));
-	a->boot.netns = rnd();
+	a->boot.netns = rnd_u64();
 	wire_put_boot(w, &a->boot);
 }
 
@@ -307,7 +297,7 @@ get_boot(struct rbuf *r, union any *a)
 static void
 put_challenge(struct wbuf *w, union any *a)
 {
-	uint64_t	 v = rnd();
+	uint64_t	 v = rnd_u64();
 
 	memcpy(a->bytes + 3, &v, sizeof(v));
 	wire_put_bytes(w, WIRE_CHALLENGE, a->bytes, WIRE_CHALLENGE_BYTES);
@@ -322,8 +312,8 @@ get_challenge(struct rbuf *r, union any *a)
 static void
 put_snap(struct wbuf *w, union any *a)
 {
-	a->snap.id = rnd();
-	a->snap.nonce = rnd();
+	a->snap.id = rnd_u64();
+	a->snap.nonce = rnd_u64();
 	wire_put_snap(w, &a->snap);
 }
 
@@ -336,9 +326,9 @@ get_snap(struct rbuf *r, union any *a)
 static void
 put_retell(struct wbuf *w, union any *a)
 {
-	a->retell.of.id = rnd();
-	a->retell.of.nonce = rnd();
-	a->retell.what = (uint8_t)(1 + rnd() % 4);
+	a->retell.of.id = rnd_u64();
+	a->retell.of.nonce = rnd_u64();
+	a->retell.what = (uint8_t)(1 + rnd_u64() % 4);
 	wire_put_retell(w, &a->retell);
 }
 
@@ -351,8 +341,8 @@ get_retell(struct rbuf *r, union any *a)
 static void
 put_check(struct wbuf *w, union any *a)
 {
-	a->check.nonce = rnd();
-	a->check.stream = (uint32_t)rnd();
+	a->check.nonce = rnd_u64();
+	a->check.stream = (uint32_t)rnd_u64();
 	wire_put_check(w, &a->check);
 }
 
@@ -367,10 +357,10 @@ put_mend(struct wbuf *w, union any *a)
 {
 	unsigned	 i;
 
-	a->mend.of.nonce = rnd();
-	a->mend.of.stream = (uint32_t)rnd();
+	a->mend.of.nonce = rnd_u64();
+	a->mend.of.stream = (uint32_t)rnd_u64();
 	for (i = 0; i < sizeof(a->mend.map); i++)
-		a->mend.map[i] = (uint8_t)rnd();
+		a->mend.map[i] = (uint8_t)rnd_u64();
 	wire_put_mend(w, &a->mend);
 }
 
@@ -543,12 +533,12 @@ START_TEST(acks)
 	for (n = 0; n <= WIRE_GAPS_MAX; n++) {
 		memset(&in, 0, sizeof(in));
 		memset(&out, 0, sizeof(out));
-		in.stream = (uint32_t)rnd();
-		in.seq = rnd();
+		in.stream = (uint32_t)rnd_u64();
+		in.seq = rnd_u64();
 		in.ngaps = n;
 		for (i = 0; i < n; i++) {
-			in.gaps[i].first = (uint16_t)rnd();
-			in.gaps[i].count = (uint16_t)rnd();
+			in.gaps[i].first = (uint16_t)rnd_u64();
+			in.gaps[i].count = (uint16_t)rnd_u64();
 		}
 		wbuf_init(&w, buf, sizeof(buf));
 		wire_put_ack(&w, &in);
@@ -595,7 +585,7 @@ START_TEST(sums_and_retell)
 	struct wire_retell	 tout;
 
 	for (i = 0; i < in.n; i++)
-		in.sum[i] = rnd();
+		in.sum[i] = rnd_u64();
 	wbuf_init(&w, buf, sizeof(buf));
 	wire_put_sums(&w, &in);
 	rbuf_init(&r, buf, w.len);
@@ -681,13 +671,13 @@ START_TEST(keys_of_claims)
 	wire_claim_add(&c, 1);
 	ck_assert(!wire_claim_has(&c, 1));
 	for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-		wire_claim_clear(&c, keys[i], (uint8_t)rnd());
+		wire_claim_clear(&c, keys[i], (uint8_t)rnd_u64());
 		for (k = 0; k < keys[i]; k++)
-			wire_claim_add(&c, named[k] = rnd());
+			wire_claim_add(&c, named[k] = rnd_u64());
 		for (k = 0; k < keys[i]; k++)
 			ck_assert(wire_claim_has(&c, named[k]));
 		for (chance = k = 0; k < 10000; k++)
-			chance += wire_claim_has(&c, rnd());
+			chance += wire_claim_has(&c, rnd_u64());
 		ck_assert_uint_lt(chance, keys[i] <= 128 ? 100 : 2500);
 	}
 }
