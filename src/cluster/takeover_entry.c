@@ -96,6 +96,19 @@ is_behind(const struct flow *ours, const struct flow *theirs)
 	return (theirs->status & ~ours->status & (FLOW_S_SEEN_REPLY | FLOW_S_ASSURED)) != 0;
 }
 
+/*
+ * Ours was used and has come further than theirs: it saw answers that theirs did not, or
+ * theirs closes while ours does not.  Then theirs is how the flow was before,
+ * or a former one of the tuple.
+ */
+static bool
+is_past(const struct node *n, uint32_t own, const struct flow *ours, const struct flow *theirs)
+{
+	return !theirs->expect && !local_unused(n->local, own) && (is_behind(theirs, ours) ||
+	    (theirs->proto == IPPROTO_TCP && theirs->tcp_state > FLOW_TCP_ESTABLISHED &&
+	    theirs->tcp_state != FLOW_TCP_SYN_SENT2 && ours->tcp_state <= FLOW_TCP_ESTABLISHED));
+}
+
 static enum verdict
 against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool full)
 {
@@ -114,12 +127,12 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 			break;
 		}
 		/* a handshake that began here and ended there */
-		if (!theirs->expect && theirs->born != 0 && theirs->born == ours.born && !theirs->found &&
-		    !ours.found &&
-		    is_behind(&ours, theirs))
+		if (!theirs->expect && theirs->born != 0 && theirs->born == ours.born &&
+		    !theirs->found && !ours.found && is_behind(&ours, theirs))
 			return ENTRY_WRITE;
 		/* a copy must not be renewed from a copy */
-		if (stale && !theirs->copy && (full || differs(theirs, &ours)))
+		if (stale && !theirs->copy && !is_past(n, own, &ours, theirs) &&
+		    (full || differs(theirs, &ours)))
 			return ENTRY_WRITE;
 		break;
 	case LIFE_YOUNGER:
@@ -128,8 +141,8 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		return ENTRY_HERE;
 	case LIFE_OTHER:
 		/* nothing is known to speak for a copy that nobody uses */
-		return stale && (!theirs->copy || local_unused(n->local, own) ||
-		    local_stray(n->local, own)) ? ENTRY_REPLACE : ENTRY_HERE;
+		return stale && !is_past(n, own, &ours, theirs) &&
+		    (!theirs->copy || local_unused(n->local, own) || local_stray(n->local, own)) ? ENTRY_REPLACE : ENTRY_HERE;
 	}
 	/* the peer may have carried it since the kernel learned the windows */
 	return full && theirs->proto == IPPROTO_TCP && !theirs->expect ? ENTRY_LOOSEN : ENTRY_HERE;

@@ -545,6 +545,29 @@ START_TEST(half_from_a_copy)
 }
 END_TEST
 
+/* A handshake that goes on here while no daemon looks: the peer has only its first packet. */
+START_TEST(handshakes_go_on)
+{
+	struct flow	 f;
+
+	mk_flow(&f, IPPROTO_TCP, 10);
+	f.tcp_state = FLOW_TCP_SYN_SENT;
+	f.status &= (uint32_t)~(FLOW_S_SEEN_REPLY | FLOW_S_ASSURED);
+	(void)vk_new(&fw[0], &f);
+	vc_settle();
+	vn_kill(&fw[1]);
+	f.tcp_state = FLOW_TCP_ESTABLISHED;
+	f.status |= FLOW_S_SEEN_REPLY | FLOW_S_ASSURED;
+	vk_put(&fw[1], &f)->f.packets = 3;
+	vn_start(&fw[1]);
+	vc_settle();
+	vn_release(&fw[0]);
+	vn_takeover(&fw[1]);
+	vc_settle();
+	ck_assert_int_eq(vk_tcp(&fw[1], 10)->f.tcp_state, FLOW_TCP_ESTABLISHED);
+}
+END_TEST
+
 /* Two active nodes hold copies of a flow that nobody uses: they do not live for ever. */
 START_TEST(no_ping_pong)
 {
@@ -699,6 +722,7 @@ main(void)
 	tcase_add_checked_fixture(scripts, setup, vc_fini);
 	tcase_add_test(silence, silence_and_lost_peers);
 	tcase_add_test(silence, half_from_a_copy);
+	tcase_add_test(silence, handshakes_go_on);
 	tcase_add_test(silence, no_ping_pong);
 	tcase_add_checked_fixture(one, setup, vc_fini);
 	tcase_add_checked_fixture(refused, setup, vc_fini);
