@@ -19,6 +19,7 @@ print_head(const json_t *j)
 
 	printf("node     %s, cluster %s, %s\n", text_str(j, "node", "-"),
 	    text_str(j, "cluster", "-"), text_str(j, "role", "-"));
+	printf("role     %s\n", text_str(j, "role_source", "-"));
 	printf("daemon   ctsyncd %s, up for %s\n", text_str(j, "version", "-"),
 	    text_num(j, "uptime_s", 0) < 1 ? "less than a second" :
 	    text_ms(text_num(j, "uptime_s", 0) * 1000, up));

@@ -139,6 +139,8 @@ void	roles_changed(void *ctx, enum node_role role, bool done);
  * that has been done.  stamp: see wish.h.
  */
 enum wish_what roles_ask(struct daemon *d, enum wish_what what, uint64_t stamp);
+/* Where the role comes from: in the status.  A new string. */
+json_t	*roles_source(const struct daemon *d);
 /* Has somebody left word?  Once a second, and when the control socket is open. */
 void	roles_second(struct daemon *d);
 /* The node's addresses have changed. */

@@ -196,6 +196,19 @@ roles_addresses(struct daemon *d)
 	carry_out(d, w.what);
 }
 
+json_t *
+roles_source(const struct daemon *d)
+{
+	char	 text[CONF_ADDR_STR_MAX];
+
+	if (follows(d))
+		return json_sprintf("follows takeover.follow_addresses: %s is here",
+		    has_followed(d, text) ? text : "none of them");
+	if (d->asked.what != WISH_NONE)
+		return json_sprintf("a %s was asked for last", wish_name(d->asked.what));
+	return json_string("nobody has asked for another one");
+}
+
 /* --- start ------------------------------------------------------------------------------------- */
 
 /* What was asked for last, and is to be done, if anything. */

@@ -188,6 +188,7 @@ state_status(struct daemon *d)
 	set(j, "node", json_string(d->conf->node));
 	set(j, "cluster", json_string(d->conf->cluster));
 	set(j, "role", json_string(node_role(d->node) == NODE_ACTIVE ? "active" : "standby"));
+	set(j, "role_source", roles_source(d));
 	set(j, "term", num(node_term(d->node)));
 	set(j, "two_active", json_boolean(node_two_active(d->node)));
 	set(j, "version", json_string(PACKAGE_VERSION));

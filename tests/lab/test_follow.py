@@ -38,6 +38,8 @@ def test_start_and_change(lab):
     assert role(fw1) == "active" and role(fw2) == "standby"
     assert f"fw1 has {LAN_VIP} of takeover.follow_addresses" in log(fw1)
     assert "fw2 has none of takeover.follow_addresses" in log(fw2)
+    assert f"follows takeover.follow_addresses: {LAN_VIP} is here" in fw1.ctsync("status").stdout
+    assert "none of them is here" in fw2.ctsync("status").stdout
     fw2.wait_ready()
     ctgen(fw1, "create", "-n", 1000)
     wait_holds(fw2, 1000)

@@ -209,7 +209,7 @@ MUTATIONS = [
          "(uint32_t)(n->conf.purge_us / 1000000)) == (enum local_use)99)")], clients=True),
     M("never_purge", "node", "a standby removes nothing", [
         (PURGE, "\treturn !takeover_running(n) && local_complete",
-         "\treturn n == NULL && local_complete")]),
+         "\treturn n == NULL && local_complete")], clients=True),
     M("gone_beats_own", "node", "what a peer says has ended is removed though packets pass here", [
         (PURGE, "if (removed || flow_key_expects(body) || (own != FTAB_NIL && !local_unused(n->local, own)))",
          "if (removed || flow_key_expects(body))"),
