@@ -55,6 +55,7 @@ on_changed(void *ctx, uint32_t h)
 	struct peer_ref	*r = ctx;
 
 	takeover_told(r->node, r->peer, h);
+	purge_told(r->node, r->peer, h);
 }
 
 static void

@@ -3,6 +3,7 @@
  * Claims (doc/wire.md, section 8.4): what an active node tells a peer of the
  * peer's own entries, and what a standby may conclude from it.
  */
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -209,13 +210,34 @@ ownership_authority(const struct node *n)
 	return found;
 }
 
+/* Has that peer seen both ends close the flow of our entry h?  It keeps it for two more minutes. */
+static bool
+is_over(const struct node *n, unsigned peer, uint32_t theirs_h, uint32_t h)
+{
+	struct flow	 theirs, ours;
+	const uint8_t	*body;
+	size_t		 len;
+	enum life	 life;
+
+	body = ftab_body(recv_table(n->recv[peer]), theirs_h, &len);
+	if (flow_unpack(body, len, &theirs) < 0 || theirs.expect || theirs.proto != IPPROTO_TCP ||
+	    theirs.tcp_state != FLOW_TCP_TIME_WAIT || !local_load(n->local, h, &ours))
+		return false;
+	life = ownership_compare(&theirs, &ours);
+	return life == LIFE_SAME || life == LIFE_YOUNGER;
+}
+
 bool
 ownership_expendable(const struct node *n, uint32_t h, const uint8_t *key, size_t klen)
 {
 	int			 by = ownership_authority(n);
 	const struct wire_claim	*c;
+	uint32_t		 theirs_h;
 
-	if (by < 0 || cluster_find(n, (unsigned)by, key, klen) != FTAB_NIL)
+	if (by < 0)
+		return false;
+	theirs_h = cluster_find(n, (unsigned)by, key, klen);
+	if (theirs_h != FTAB_NIL && !is_over(n, (unsigned)by, theirs_h, h))
 		return false;
 	c = &n->ownership->peers[by].heard.proven;
 	if (feed_version_of(n->feed, h) > c->pos.v[feed_lane_of(n->feed, h)])

@@ -192,6 +192,20 @@ told_by_another(const struct node *n, unsigned peer, const uint8_t *key, size_t 
 }
 
 void
+purge_told(struct node *n, unsigned peer, uint32_t h)
+{
+	struct purge	*p = n->purge;
+	const uint8_t	*body;
+	size_t		 len;
+
+	if (p->wanted || ownership_active(n) || ftab_count(feed_table(n->feed)) == 0 ||
+	    !ownership_peer_active(n, peer))
+		return;
+	body = ftab_body(recv_table(n->recv[peer]), h, &len);
+	p->wanted = local_find(n->local, body, flow_key_len(body, len)) != FTAB_NIL;
+}
+
+void
 purge_deleted(struct node *n, unsigned peer, uint32_t h, bool removed)
 {
 	struct purge	*p = n->purge;

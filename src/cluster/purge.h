@@ -17,6 +17,8 @@ void		 purge_free(struct purge *p);
 void		 purge_begin(struct node *n);
 /* Something may have become expendable: a pass is due. */
 void		 purge_wanted(struct node *n);
+/* A peer tells entry h anew: a leftover of it here may be expendable. */
+void		 purge_told(struct node *n, unsigned peer, uint32_t h);
 /* A peer deletes entry h of its table; removed: the flow need not have ended. */
 void		 purge_deleted(struct node *n, unsigned peer, uint32_t h, bool removed);
 /* An operator: delete from the kernel what the table holds. */

@@ -82,6 +82,32 @@ START_TEST(leftovers_go)
 }
 END_TEST
 
+/* The active node keeps a closed connection for a while: the leftover need not wait for that. */
+START_TEST(closed_there)
+{
+	uint64_t	 began;
+
+	switched();
+	vc_run_s(GONE_S);
+	vk_state(&fw[1], 10, FLOW_TCP_TIME_WAIT);
+	vk_state(&fw[1], 11, FLOW_TCP_TIME_WAIT);
+	vk_state(&fw[1], 12, FLOW_TCP_FIN_WAIT);	/* the other end may go on */
+	began = vc.now;
+	vc_wait(are_gone());
+	ck_assert_uint_ge(vc.now - began, (VC_PURGE_S - 1) * 1000000);
+	ck_assert(vk_has(&fw[1], 10, 19));
+	vc_run_s(STAYS_S);
+	ck_assert(vk_has(&fw[0], 12, 19));
+	/* it did not end with the leftover */
+	ck_assert(vk_has(&fw[1], 10, 19));
+	/* nor does a connection go that has the port now */
+	vk_open(&fw[0], 12, 12);
+	vk_state(&fw[1], 12, FLOW_TCP_TIME_WAIT);
+	vc_run_s(STAYS_S);
+	ck_assert(vk_has(&fw[0], 12, 12));
+}
+END_TEST
+
 /* Not before the node has been standby for a while, and the kernel was asked twice since. */
 START_TEST(not_at_once)
 {
@@ -709,6 +735,7 @@ main(void)
 	int	 failed;
 
 	tcase_add_test(standby, leftovers_go);
+	tcase_add_test(standby, closed_there);
 	tcase_add_test(standby, not_at_once);
 	tcase_add_test(standby, audits_do_not_matter);
 	tcase_add_test(standby, standby_again);
