@@ -72,6 +72,15 @@ ownership_standby_us(const struct node *n)
 }
 
 bool
+ownership_was_standby(const struct node *n, uint64_t for_us)
+{
+	const struct ownership	*o = n->ownership;
+
+	return o->role == NODE_ACTIVE && o->active_us > o->standby_us &&
+	    n->now_us - o->active_us < for_us;
+}
+
+bool
 ownership_resuming(const struct node *n)
 {
 	return n->ownership->resume;

@@ -242,19 +242,15 @@ lapsed(struct node *n, const uint8_t *key, size_t klen, const struct flow *f)
 	struct flow		 theirs;
 	uint32_t		 h;
 	unsigned		 i;
-	bool			 up;
 
 	for (i = 0; i < n->npeers; i++) {
-		up = session_up(n, n->session[i]);
 		if (n->now_us - session_heard_us(n->session[i]) > LOST_US ||
 		    (h = cluster_find(n, i, key, klen)) == FTAB_NIL || !load(n, i, h, &theirs) ||
 		    ownership_compare(&theirs, f) == LIFE_OLDER)
 			continue;
 		m = ftab_meta(recv_table(n->recv[i]), h);
-		if ((theirs.copy || !up) && m->timeout_s < COPY_LEAST_S)
+		if (theirs.copy && m->timeout_s < COPY_LEAST_S)
 			continue;
-		if (!up)
-			m->timeout_s /= 2;	/* nobody is there who would end it */
 		takeover_follow(n, i, h);
 	}
 }

@@ -336,7 +336,6 @@ end_walk(struct node *n)
 		}
 	if (ownership_active(n))
 		windows_look(n);
-	t->from_standby = false;
 	/* a pass over one peer is not what a node that has just started waits for */
 	if (ownership_active(n) && t->todo == 0 && (t->command || !ownership_resuming(n)))
 		ownership_settled(n);
@@ -489,17 +488,12 @@ takeover_start(struct node *n, enum node_take what)
 {
 	struct takeover		*t = n->takeover;
 	struct node_taken	*k = &t->result;
-	bool			 was_active = ownership_active(n) &&
-				    !(ownership_resuming(n) && n->conf.resume);
 	bool			 joins = k->running;
 
 	/* a takeover that a commit joins stays one */
 	if (joins && k->what == NODE_TAKEOVER && ownership_active(n))
 		what = NODE_TAKEOVER;
 	abandon_walk(n);
-	if (!joins)
-		t->from_standby = false;
-	t->from_standby |= !was_active;
 	if (what == NODE_TAKEOVER) {
 		ownership_activate(n);
 		windows_loosen_all(n);
@@ -537,7 +531,6 @@ takeover_stop(struct node *n)
 
 	abandon_walk(n);
 	t->todo = 0;
-	t->from_standby = false;
 	for (i = 0; i < n->npeers; i++) {
 		for (k = 0; k < t->queue[i].n; k++)
 			if (ftab_used(recv_table(n->recv[i]), t->queue[i].h[k]))

@@ -63,6 +63,8 @@ takeover_timeout(const struct node *n, const struct flow *f, uint32_t told_s)
 	return n->conf.default_s[t] > 0 ? n->conf.default_s[t] : flow_timeout_default(t);
 }
 
+#define IDLE_US	60000000u	/* after a takeover: leftovers are told from what is in use */
+
 /* Is our own entry one that no packet is known to have used since we were released, or wrote it? */
 static bool
 is_stale(const struct node *n, uint32_t own)
@@ -70,7 +72,7 @@ is_stale(const struct node *n, uint32_t own)
 	if (local_unused(n->local, own) || local_stray(n->local, own))
 		return true;
 	/* an entry that was never touched by an event was found by a dump, or is older than that */
-	return n->takeover->from_standby && !local_touched(n->local, own, ownership_standby_us(n));
+	return ownership_was_standby(n, IDLE_US) && !local_touched(n->local, own, ownership_standby_us(n));
 }
 
 /* Does the peer's body say anything else than ours?  What is ours alone aside. */
@@ -96,17 +98,13 @@ is_behind(const struct flow *ours, const struct flow *theirs)
 	return (theirs->status & ~ours->status & (FLOW_S_SEEN_REPLY | FLOW_S_ASSURED)) != 0;
 }
 
-/*
- * Ours was used and has come further than theirs: it saw answers that theirs did not, or
- * theirs closes while ours does not.  Then theirs is how the flow was before,
- * or a former one of the tuple.
- */
+/* Does the connection close there, but not here? */
 static bool
-is_past(const struct node *n, uint32_t own, const struct flow *ours, const struct flow *theirs)
+closes(const struct flow *theirs, const struct flow *ours)
 {
-	return !theirs->expect && !local_unused(n->local, own) && (is_behind(theirs, ours) ||
-	    (theirs->proto == IPPROTO_TCP && theirs->tcp_state > FLOW_TCP_ESTABLISHED &&
-	    theirs->tcp_state != FLOW_TCP_SYN_SENT2 && ours->tcp_state <= FLOW_TCP_ESTABLISHED));
+	return theirs->proto == IPPROTO_TCP && !theirs->expect &&
+	    theirs->tcp_state > FLOW_TCP_ESTABLISHED && theirs->tcp_state != FLOW_TCP_SYN_SENT2 &&
+	    ours->tcp_state <= FLOW_TCP_ESTABLISHED;
 }
 
 static enum verdict
@@ -131,8 +129,12 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		    !theirs->found && !ours.found && is_behind(&ours, theirs))
 			return ENTRY_WRITE;
 		/* a copy must not be renewed from a copy */
-		if (stale && !theirs->copy && !is_past(n, own, &ours, theirs) &&
-		    (full || differs(theirs, &ours)))
+		if (!stale || theirs->copy || (!full && !differs(theirs, &ours)))
+			break;
+		if (local_unused(n->local, own) || local_stray(n->local, own))
+			return ENTRY_WRITE;
+		/* nor may one that was used become what it was before, or what a stray packet made there */
+		if (full && !is_behind(theirs, &ours) && !closes(theirs, &ours))
 			return ENTRY_WRITE;
 		break;
 	case LIFE_YOUNGER:
@@ -140,9 +142,9 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 	case LIFE_OLDER:
 		return ENTRY_HERE;
 	case LIFE_OTHER:
-		/* nothing is known to speak for a copy that nobody uses */
-		return stale && !is_past(n, own, &ours, theirs) &&
-		    (!theirs->copy || local_unused(n->local, own) || local_stray(n->local, own)) ? ENTRY_REPLACE : ENTRY_HERE;
+		/* nothing is known to speak for a copy that nobody uses, nor for what is over */
+		return stale && !closes(theirs, &ours) && (!theirs->copy ||
+		    local_unused(n->local, own) || local_stray(n->local, own)) ? ENTRY_REPLACE : ENTRY_HERE;
 	}
 	/* the peer may have carried it since the kernel learned the windows */
 	return full && theirs->proto == IPPROTO_TCP && !theirs->expect ? ENTRY_LOOSEN : ENTRY_HERE;

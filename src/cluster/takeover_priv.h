@@ -50,7 +50,6 @@ struct takeover {
 	unsigned	 pass, peer;
 	uint32_t	 h;
 	uint32_t	 number;	/* of the last walk; entries that it has taken carry it */
-	bool		 from_standby;	/* what no packet has touched since the release is stale */
 	bool		 related, expects;	/* some wait for a later pass */
 	bool		 spoilt;	/* no claim can be made of it */
 	bool		 unsure;	/* the kernel had some of the flows already, or took others in part */

@@ -457,7 +457,10 @@ check_company(struct world *w, const struct vnode *a, const struct vnode *b, con
 	}
 }
 
-/* Once more: that brings nothing but what has ended since the first time. */
+/*
+ * Once more: that brings nothing but what has ended since the first time, and
+ * what the kernel refused until now: that is tried again every minute.
+ */
 static void
 take_again(struct world *w, struct vnode *b, uint64_t since_us)
 {
@@ -466,7 +469,9 @@ take_again(struct world *w, struct vnode *b, uint64_t since_us)
 	bool		 had[SLOTS];
 
 	for (s = 0; s < SLOTS; s++)
-		had[s] = b->kernel[s].s.there || b->kernel[s].ended_us >= since_us;
+		had[s] = b->kernel[s].s.there || b->kernel[s].ended_us >= since_us ||
+		    (b->refused[s].until_us != 0 &&
+		    b->refused[s].until_us + 60 * S_US > w->now_us);
 	promise_take(b);
 	node_takeover(b->node, NODE_TAKEOVER, w->now_us);
 	b->due_us = 0;
