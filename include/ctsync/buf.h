@@ -135,6 +135,23 @@ rbuf_uint(struct rbuf *r, uint32_t *v)
 	return true;
 }
 
+/* The same, 1 to 8 bytes. */
+static inline bool
+rbuf_uint64(struct rbuf *r, uint64_t *v)
+{
+	uint64_t	 x = 0;
+	size_t		 i;
+
+	if (r->len < 1 || r->len > 8)
+		return false;
+	for (i = 0; i < r->len; i++)
+		x = x << 8 | r->p[i];
+	r->p += r->len;
+	r->len = 0;
+	*v = x;
+	return true;
+}
+
 static inline void
 wbuf_init(struct wbuf *w, void *base, size_t cap)
 {
@@ -242,6 +259,24 @@ static inline size_t
 wbuf_uint_len(uint32_t v)
 {
 	return v > 0xffffff ? 4 : v > 0xffff ? 3 : v > 0xff ? 2 : 1;
+}
+
+/* The same of 64 bits: 1 to 8 bytes. */
+static inline size_t
+wbuf_uint64_len(uint64_t v)
+{
+	return v > UINT32_MAX ? 4 + wbuf_uint_len((uint32_t)(v >> 32)) : wbuf_uint_len((uint32_t)v);
+}
+
+static inline void
+wbuf_uint64(struct wbuf *w, uint64_t v)
+{
+	if (v <= UINT32_MAX) {
+		wbuf_uint(w, (uint32_t)v);
+		return;
+	}
+	wbuf_uint(w, (uint32_t)(v >> 32));
+	wbuf_u32(w, (uint32_t)v);
 }
 
 #endif

@@ -10,7 +10,7 @@
 /* CLOCK_MONOTONIC in nanoseconds and milliseconds. */
 uint64_t	clock_mono_ns(void);
 uint64_t	clock_mono_ms(void);
-/* Wall clock in seconds since 1970. */
-uint64_t	clock_wall_s(void);
+/* Wall clock in milliseconds since 1970. */
+uint64_t	clock_wall_ms(void);
 
 #endif

@@ -200,7 +200,7 @@ struct flow {
 	 * replicated.  Counts beyond 32 bits are folded; 0 means none.
 	 */
 	uint32_t		 packets;
-	uint32_t		 born;		/* cluster time of its first packet in seconds, 0: not known */
+	uint64_t		 born;		/* cluster time of its first packet in milliseconds, 0: not known */
 	bool			 found;		/* it was born then or before: nobody saw it */
 	uint8_t			 tcp_state;	/* enum flow_tcp_state */
 	uint8_t			 tcp_flags[2];	/* original, reply */

@@ -84,8 +84,8 @@ void		 local_free(struct local *l);
 
 /* Borrowed.  Not asked about what local_removed() removes. */
 void		 local_observe(struct local *l, const struct local_observer *o, void *ctx);
-/* Cluster time in seconds at monotonic time 0: births are stamped with it. */
-void		 local_set_clock(struct local *l, uint32_t base_s);
+/* Cluster time in milliseconds at monotonic time 0: births are stamped with it. */
+void		 local_set_clock(struct local *l, uint64_t base_ms);
 
 /* Bring the key of a flow near, some time before local_event() of it. */
 struct local_key {

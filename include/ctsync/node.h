@@ -76,7 +76,7 @@ struct node_ops {
 	struct link_port	 link;
 	struct kernel_port	 kernel;
 	local_filter_fn		*filter;
-	uint32_t		(*wall_s)(void *ctx);
+	uint64_t		(*wall_ms)(void *ctx);	/* since 1970 */
 	/*
 	 * The role or node_term() has changed: to be remembered over a restart.
 	 * Active comes twice, first with done false when a takeover begins, then

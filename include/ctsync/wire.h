@@ -51,7 +51,7 @@ enum wire_kind {
 	WIRE_REPORT = 0x25,
 	WIRE_CHECK = 0x27,
 	WIRE_MEND = 0x28,
-	WIRE_CLOCK = 0x29,	/* u32: the sender's cluster time in seconds */
+	WIRE_CLOCK = 0x29,	/* u64: the sender's cluster time in milliseconds */
 	WIRE_CLAIM = 0x2a,
 	/* hellos; DST in signals too */
 	WIRE_VERSIONS = 0xc0,
@@ -254,7 +254,7 @@ void	wire_put_request(struct wbuf *w, const struct wire_request *q);
 void	wire_put_restart(struct wbuf *w, uint32_t stream);
 void	wire_put_report(struct wbuf *w, const struct wire_report *r);
 void	wire_put_claim(struct wbuf *w, const struct wire_claim *c);
-void	wire_put_clock(struct wbuf *w, uint32_t s);
+void	wire_put_clock(struct wbuf *w, uint64_t ms);
 void	wire_put_versions(struct wbuf *w, const struct wire_versions *v);
 void	wire_put_boot(struct wbuf *w, const struct wire_boot *b);
 /* A record of n plain bytes. */

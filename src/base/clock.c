@@ -22,10 +22,10 @@ clock_mono_ms(void)
 }
 
 uint64_t
-clock_wall_s(void)
+clock_wall_ms(void)
 {
 	struct timespec	 ts;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec;
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }

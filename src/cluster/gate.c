@@ -195,6 +195,13 @@ gate_datagram(struct node *n, unsigned link, const uint8_t *buf, size_t len)
 
 /* --- out --------------------------------------------------------------------------- */
 
+/* What a datagram tells of our wall clock: seconds. */
+static uint32_t
+stamp(const struct node *n)
+{
+	return (uint32_t)(n->ops->wall_ms(n->ctx) / 1000);
+}
+
 void
 gate_send(struct node *n, unsigned peer, unsigned link, enum seal_type type, uint32_t stream,
     const struct wbuf *w)
@@ -204,8 +211,7 @@ gate_send(struct node *n, unsigned peer, unsigned link, enum seal_type type, uin
 
 	if (!wbuf_ok(w))
 		return;
-	len = seal_tx(g->tx, type, stream, n->ops->wall_s(n->ctx), w->base, w->len, g->out,
-	    sizeof(g->out));
+	len = seal_tx(g->tx, type, stream, stamp(n), w->base, w->len, g->out, sizeof(g->out));
 	if (len > 0)
 		(void)n->ops->link.send(n->ctx, link, peer, g->out, (size_t)len);
 }
@@ -224,8 +230,8 @@ gate_send_frame(struct node *n, uint32_t peers, uint32_t stream, const uint8_t *
 		if ((link = session_link(n, n->session[i])) < 0)
 			continue;
 		if (sealed < 0)
-			sealed = seal_tx(g->tx, SEAL_DATA, stream, n->ops->wall_s(n->ctx), frame,
-			    len, g->out, sizeof(g->out));
+			sealed = seal_tx(g->tx, SEAL_DATA, stream, stamp(n), frame, len,
+			    g->out, sizeof(g->out));
 		if (sealed > 0)
 			(void)n->ops->link.send(n->ctx, (unsigned)link, i, g->out, (size_t)sealed);
 	}

@@ -14,31 +14,30 @@
 #define TWO_ACTIVE_US	2000000u	/* a planned switch takes a moment */
 #define BIRTHS_US	10000000u	/* see ownership_births() */
 #define BESIDE_US	30000000u	/* between audits while two nodes are active */
-#define SANE_S		1600000000u	/* a wall clock that shows less was never set */
-/* And one that shows more is wrong; births that differ by more than 2^31 cannot be compared. */
-#define ABSURD_S	0xd0000000u
+#define SANE_MS		1600000000000u	/* a wall clock that shows less was never set */
+#define ABSURD_MS	3500000000000u	/* and one that shows more (the year 2080) is wrong */
 #define UNMARK_ENTRIES	4096u		/* looked at in one call */
 
 struct ownership *
 ownership_new(struct node *n)
 {
 	struct ownership	*o = calloc(1, sizeof(*o));
-	uint32_t		 wall_s = n->ops->wall_s(n->ctx);
+	uint64_t		 wall_ms = n->ops->wall_ms(n->ctx);
 
 	if (o == NULL)
 		return NULL;
-	if (wall_s >= ABSURD_S)
-		wall_s = 0;		/* until a peer tells the time */
+	if (wall_ms >= ABSURD_MS)
+		wall_ms = 0;		/* until a peer tells the time */
 	o->role = n->conf.role;
 	o->term = n->conf.term;
 	o->asked = n->conf.asked;
 	o->resume = n->conf.role == NODE_ACTIVE;
 	o->standby_us = o->active_us = n->now_us;
 	o->log = (struct log_limit)LOG_LIMIT_INIT;
-	o->clock_s = wall_s - (uint32_t)(n->now_us / 1000000);
-	local_set_clock(n->local, o->clock_s);
+	o->clock_ms = wall_ms - n->now_us / 1000;
+	local_set_clock(n->local, o->clock_ms);
 	local_observe(n->local, &ownership_observer, n);
-	o->clocked = wall_s > SANE_S;
+	o->clocked = wall_ms > SANE_MS;
 	return o;
 }
 
@@ -350,22 +349,28 @@ ownership_forget(struct node *n, unsigned peer)
 
 /* --- cluster time -------------------------------------------------------------------- */
 
+uint64_t
+ownership_clock_ms(const struct node *n)
+{
+	return n->ownership->clock_ms + n->now_us / 1000;
+}
+
 void
-ownership_hear_clock(struct node *n, uint32_t s)
+ownership_hear_clock(struct node *n, uint64_t ms)
 {
 	struct ownership	*o = n->ownership;
-	uint32_t		 ours = o->clock_s + (uint32_t)(n->now_us / 1000000);
+	uint64_t		 ours = ownership_clock_ms(n);
 
-	if (s >= ABSURD_S) {
-		log_limited(&o->log, LOG_WARNING, "a peer tells %u as the time of the cluster: is its "
-		    "clock right?", s);
+	if (ms >= ABSURD_MS) {
+		log_limited(&o->log, LOG_WARNING, "a peer tells %llu s as the time of the cluster: is its "
+		    "clock right?", (unsigned long long)(ms / 1000));
 		return;
 	}
-	o->clocked |= s > SANE_S;
-	if (s <= ours)
+	o->clocked |= ms > SANE_MS;
+	if (ms <= ours)
 		return;
-	o->clock_s += s - ours;
-	local_set_clock(n->local, o->clock_s);
+	o->clock_ms += ms - ours;
+	local_set_clock(n->local, o->clock_ms);
 }
 
 /* --- time ------------------------------------------------------------------------------- */

@@ -54,7 +54,9 @@ void		 ownership_forget(struct node *n, unsigned peer);
 
 /* --- cluster time --- */
 
-void		 ownership_hear_clock(struct node *n, uint32_t s);
+/* Milliseconds: the wall clock of the node that is ahead. */
+uint64_t	 ownership_clock_ms(const struct node *n);
+void		 ownership_hear_clock(struct node *n, uint64_t ms);
 
 /* --- lives and ends --- */
 

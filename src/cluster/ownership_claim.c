@@ -121,7 +121,7 @@ ownership_put(const struct node *n, unsigned peer, struct wbuf *w)
 	struct wire_claim	 what;
 	uint32_t		 i;
 
-	wire_put_clock(w, o->clock_s + (uint32_t)(n->now_us / 1000000));
+	wire_put_clock(w, ownership_clock_ms(n));
 	if (o->role != NODE_ACTIVE || !c->held || c->crowded || ownership_taking(n) ||
 	    c->epoch != session_epoch(n->session[peer]))
 		return;

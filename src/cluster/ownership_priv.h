@@ -46,7 +46,7 @@ struct ownership {
 	bool			 resume;
 	uint64_t		 standby_us;
 	uint64_t		 active_us;	/* since when, while it is active */
-	uint32_t		 clock_s;	/* cluster time at monotonic time 0 */
+	uint64_t		 clock_ms;	/* cluster time at monotonic time 0 */
 	bool			 clocked;	/* a peer has told the time of the cluster, or ours is sane */
 	uint64_t		 beside_us;	/* last audit because two nodes are active */
 	struct log_limit	 log;

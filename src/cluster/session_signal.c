@@ -126,7 +126,7 @@ struct signal {
 	uint32_t		 restart;
 	struct wire_probe	 probe;
 	struct wire_claim	 claim;
-	uint32_t		 clock_s;
+	uint64_t		 clock_ms;
 	unsigned		 nacks;
 	bool			 has_check, has_mend, has_claim, has_clock;
 	bool			 has_dst, has_req, has_report, has_restart, has_probe;
@@ -155,7 +155,7 @@ parse_signal_record(struct signal *g, uint8_t kind, struct rbuf *b)
 	case WIRE_CLAIM:
 		return g->has_claim = wire_get_claim(b, &g->claim);
 	case WIRE_CLOCK:
-		return g->has_clock = wire_get_u32(b, &g->clock_s);
+		return g->has_clock = wire_get_u64(b, &g->clock_ms);
 	default:
 		return !(kind & WIRE_MUST);
 	}
@@ -222,7 +222,7 @@ handle_signal(struct node *n, struct session *s, unsigned link, const struct sig
 	s->confirmed = true;
 	session_note_alive(n, s, link);
 	if (g->has_clock)
-		ownership_hear_clock(n, g->clock_s);
+		ownership_hear_clock(n, g->clock_ms);
 	if (g->has_probe)
 		handle_probe(n, s, link, g, !g->has_report || g->report.stamp > s->stamp);
 	if (g->has_restart)

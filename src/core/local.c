@@ -448,9 +448,9 @@ on_unknown(struct local *l, enum local_event ev, const struct local_key *k,
 		local_ask_unknown(l, k, now_us);
 }
 
-/* The birth of the life after *was: the port may be used again within the second. */
-static uint32_t
-later_birth(uint32_t was, uint32_t born)
+/* The birth of the life after *was: the port may be used again within the millisecond. */
+static uint64_t
+later_birth(uint64_t was, uint64_t born)
 {
 	return born <= was ? was + 1 : born;
 }
@@ -511,7 +511,7 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
     const struct flow *f, uint64_t now_us)
 {
 	struct flow	 cur;
-	uint32_t	 born;
+	uint64_t	 born;
 	bool		 other, lost, again;
 
 	if (!local_load(l, h, &cur)) {

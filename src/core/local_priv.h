@@ -128,7 +128,7 @@ struct local {
 
 	const struct local_observer	*observer;
 	void				*octx;
-	uint32_t			 clock_s;	/* see local_set_clock() */
+	uint64_t			 clock_ms;	/* see local_set_clock() */
 	struct carray			 packets;	/* by handle: as last counted, for copies and purges */
 
 	enum verify_state		 verify;

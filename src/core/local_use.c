@@ -42,9 +42,9 @@ local_observe(struct local *l, const struct local_observer *o, void *ctx)
 }
 
 void
-local_set_clock(struct local *l, uint32_t base_s)
+local_set_clock(struct local *l, uint64_t base_ms)
 {
-	l->clock_s = base_s;
+	l->clock_ms = base_ms;
 }
 
 /* --- copies ---------------------------------------------------------------------- */
@@ -158,7 +158,7 @@ local_tell_end(struct local *l, uint32_t h, const struct local_key *k, const str
 bool
 local_birth(struct local *l, const struct local_key *k, struct flow *f, uint64_t now_us)
 {
-	f->born = f->expect ? 0 : l->clock_s + (uint32_t)(now_us / 1000000);
+	f->born = f->expect ? 0 : l->clock_ms + now_us / 1000;
 	f->found = false;
 	return !f->expect && l->observer != NULL &&
 	    l->observer->birth(l->octx, k->key, k->len, f);
@@ -167,7 +167,7 @@ local_birth(struct local *l, const struct local_key *k, struct flow *f, uint64_t
 void
 local_found_now(const struct local *l, struct flow *f, uint64_t now_us)
 {
-	f->born = f->expect ? 0 : l->clock_s + (uint32_t)(now_us / 1000000);
+	f->born = f->expect ? 0 : l->clock_ms + now_us / 1000;
 	f->found = !f->expect;
 }
 

@@ -201,18 +201,18 @@ on_verified(void *ctx)
 	control_verified(ctx);
 }
 
-static uint32_t
-wall_s(void *ctx)
+static uint64_t
+wall_ms(void *ctx)
 {
 	(void)ctx;
-	return (uint32_t)clock_wall_s();
+	return clock_wall_ms();
 }
 
 static const struct node_ops	node_ops = {
 	.link = { links_send, links_usable },
 	.kernel = { kernel_submit, kernel_dump, kernel_age_us, kernel_address_lost },
 	.filter = kernel_filter,
-	.wall_s = wall_s,
+	.wall_ms = wall_ms,
 	.role = roles_changed,
 	.taken = on_taken,
 	.verified = on_verified

@@ -200,6 +200,14 @@ put_uint_attr(struct wbuf *w, uint8_t type, uint32_t v)
 }
 
 static void
+put_born(struct wbuf *w, const struct flow *f)
+{
+	wbuf_u8(w, f->found ? FLOW_A_FOUND : FLOW_A_BORN);
+	wbuf_u8(w, (uint8_t)wbuf_uint64_len(f->born));
+	wbuf_uint64(w, f->born);
+}
+
+static void
 put_tcp(struct wbuf *w, const struct flow *f)
 {
 	wbuf_u8(w, FLOW_A_TCP);
@@ -230,11 +238,11 @@ flow_pack(const struct flow *f, uint8_t *out, size_t cap)
 		if ((f->has & FLOW_HAS_RARE) && FLOW_KNOWN_MAX >= FLOW_A_LABELS)
 			flow_put_rare(&w, f);
 		if (f->born != 0 && !f->found && FLOW_KNOWN_MAX >= FLOW_A_BORN)
-			put_uint_attr(&w, FLOW_A_BORN, f->born);
+			put_born(&w, f);
 		if (f->copy && FLOW_KNOWN_MAX >= FLOW_A_COPY)
 			put_uint_attr(&w, FLOW_A_COPY, 1);
 		if (f->born != 0 && f->found && FLOW_KNOWN_MAX >= FLOW_A_FOUND)
-			put_uint_attr(&w, FLOW_A_FOUND, f->born);
+			put_born(&w, f);
 	}
 	wbuf_bytes(&w, f->extra, f->extra_len);
 	return wbuf_ok(&w) && w.len <= FLOW_BODY_MAX ? w.len : 0;
@@ -346,12 +354,12 @@ get_attr(uint8_t type, struct rbuf *r, struct flow *f, bool *known)
 	case FLOW_A_BORN:
 		if (FLOW_KNOWN_MAX < FLOW_A_BORN)
 			break;
-		return f->expect || !rbuf_uint(r, &f->born) || r->len != 0 || f->born == 0 ?
+		return f->expect || !rbuf_uint64(r, &f->born) || r->len != 0 || f->born == 0 ?
 		    -EBADMSG : 0;
 	case FLOW_A_FOUND:
 		if (FLOW_KNOWN_MAX < FLOW_A_FOUND)
 			break;
-		if (f->expect || f->born != 0 || !rbuf_uint(r, &f->born) || r->len != 0 || f->born == 0)
+		if (f->expect || f->born != 0 || !rbuf_uint64(r, &f->born) || r->len != 0 || f->born == 0)
 			return -EBADMSG;
 		f->found = true;
 		return 0;

@@ -367,10 +367,10 @@ wire_get_report(struct rbuf *r, struct wire_report *p)
 }
 
 void
-wire_put_clock(struct wbuf *w, uint32_t seconds)
+wire_put_clock(struct wbuf *w, uint64_t ms)
 {
-	wire_put_head(w, WIRE_CLOCK, 4);
-	wbuf_u32(w, seconds);
+	wire_put_head(w, WIRE_CLOCK, 8);
+	wbuf_u64(w, ms);
 }
 
 void

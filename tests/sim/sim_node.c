@@ -114,12 +114,12 @@ sim_fill(struct world *w, void *p, size_t n)
 
 /* --- ports ------------------------------------------------------------------------- */
 
-static uint32_t
+static uint64_t
 port_wall(void *ctx)
 {
 	struct vnode	*v = ctx;
 
-	return (uint32_t)((int64_t)(v->w->now_us / S_US) + EPOCH_S + v->wall_s);
+	return (uint64_t)((int64_t)(v->w->now_us / MS) + (EPOCH_S + v->wall_s) * 1000);
 }
 
 static void
@@ -149,7 +149,7 @@ static const struct node_ops	ops = {
 	.link = { net_send, net_usable },
 	.kernel = { vk_submit, vk_dump, vk_age, NULL },
 	.filter = vk_filter,
-	.wall_s = port_wall,
+	.wall_ms = port_wall,
 	.role = port_role,
 	.taken = port_taken,
 	.verified = port_verified

@@ -53,12 +53,12 @@ port_usable(void *ctx, unsigned link, unsigned peer)
 	return 1;
 }
 
-static uint32_t
+static uint64_t
 port_wall(void *ctx)
 {
 	const struct vnode	*v = ctx;
 
-	return (uint32_t)(VC_WALL_S + (int64_t)(vc.now / 1000000) + v->wall_off_s);
+	return (uint64_t)((int64_t)(vc.now / 1000) + (VC_WALL_S + v->wall_off_s) * 1000);
 }
 
 static void
@@ -88,7 +88,7 @@ static const struct node_ops	ops = {
 	.kernel = { .submit = vk_submit, .dump = vk_dump, .age_us = vk_age,
 	    .address_lost = vk_address_lost },
 	.filter = vk_filter,
-	.wall_s = port_wall,
+	.wall_ms = port_wall,
 	.role = port_role,
 	.taken = port_taken,
 	.verified = port_verified
