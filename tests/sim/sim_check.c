@@ -219,8 +219,9 @@ check_say_copy(const struct vnode *v, unsigned o, unsigned slot)
 		return;
 	body = ftab_body(t, h, &len);
 	if (flow_unpack(body, len, &f) == 0)
-		sim_say(v->w, "  node %u's copy of node %u: life %u, port %u, born at %llu%s%s", v->i, o,
-		    f.mark >> 8, f.status & FLOW_S_SRC_NAT ? f.reply.l4dst : 0u, (unsigned long long)f.born,
+		sim_say(v->w, "  node %u's copy of node %u: life %u, port %u, %s at %llu%s%s", v->i, o,
+		    f.mark >> 8, f.status & FLOW_S_SRC_NAT ? f.reply.l4dst : 0u,
+		    f.found ? "found" : "born", (unsigned long long)f.born,
 		    f.copy ? ", not used" : "", node_ended(v->node, sim_peer(v, o), h) ? ", ended here" : "");
 }
 
