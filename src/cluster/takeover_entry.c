@@ -65,14 +65,19 @@ takeover_timeout(const struct node *n, const struct flow *f, uint32_t told_s)
 
 #define IDLE_US	60000000u	/* after a takeover: leftovers are told from what is in use */
 
-/* Is our own entry one that no packet is known to have used since we were released, or wrote it? */
+/* Is our own entry a copy that nobody uses, or what a stray packet has made of another node's flow? */
 static bool
-is_stale(const struct node *n, uint32_t own)
+is_spare(const struct node *n, uint32_t own)
 {
-	if (local_unused(n->local, own) || local_stray(n->local, own))
-		return true;
-	/* an entry that was never touched by an event was found by a dump, or is older than that */
-	return ownership_was_standby(n, IDLE_US) && !local_touched(n->local, own, ownership_standby_us(n));
+	return local_unused(n->local, own) || local_stray(n->local, own);
+}
+
+/* Has no event touched our own entry since we were released, or ever, before we took over lately? */
+static bool
+is_idle(const struct node *n, uint32_t own)
+{
+	return ownership_was_standby(n, IDLE_US) &&
+	    !local_touched(n->local, own, ownership_standby_us(n));
 }
 
 /* Does the peer's body say anything else than ours?  What is ours alone aside. */
@@ -111,7 +116,7 @@ static enum verdict
 against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool full)
 {
 	struct flow	 ours;
-	bool		 stale = is_stale(n, own);
+	bool		 spare = is_spare(n, own);
 
 	/* the kernel has ended it already, with the address */
 	if (!local_load(n->local, own, &ours) || local_is_held(n->local, own))
@@ -129,12 +134,13 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		    !theirs->found && !ours.found && is_behind(&ours, theirs))
 			return ENTRY_WRITE;
 		/* a copy must not be renewed from a copy */
-		if (!stale || theirs->copy || (!full && !differs(theirs, &ours)))
+		if (theirs->copy)
 			break;
-		if (local_unused(n->local, own) || local_stray(n->local, own))
+		if (spare && (full || differs(theirs, &ours)))
 			return ENTRY_WRITE;
 		/* nor may one that was used become what it was before, or what a stray packet made there */
-		if (full && !is_behind(theirs, &ours) && !closes(theirs, &ours))
+		if (full && is_idle(n, own) && !is_behind(theirs, &ours) &&
+		    !closes(theirs, &ours))
 			return ENTRY_WRITE;
 		break;
 	case LIFE_YOUNGER:
@@ -142,9 +148,10 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 	case LIFE_OLDER:
 		return ENTRY_HERE;
 	case LIFE_OTHER:
-		/* nothing is known to speak for a copy that nobody uses, nor for what is over */
-		return stale && !closes(theirs, &ours) && (!theirs->copy ||
-		    local_unused(n->local, own) || local_stray(n->local, own)) ? ENTRY_REPLACE : ENTRY_HERE;
+		/* what is over does not come back in place of what is not */
+		if (closes(theirs, &ours))
+			return ENTRY_HERE;
+		return spare || (!theirs->copy && is_idle(n, own)) ? ENTRY_REPLACE : ENTRY_HERE;
 	}
 	/* the peer may have carried it since the kernel learned the windows */
 	return full && theirs->proto == IPPROTO_TCP && !theirs->expect ? ENTRY_LOOSEN : ENTRY_HERE;

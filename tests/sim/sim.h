@@ -362,6 +362,8 @@ bool	 check_rest(struct world *w);
 void	 check_complain(struct world *w);
 /* The life of the flow that v's copy of node o holds, 0: none. */
 uint32_t check_life(const struct vnode *v, unsigned o, unsigned slot);
+/* Does a node tell, of itself or of another, the tuple without knowing when it was born? */
+bool	 check_found(const struct world *w, unsigned slot);
 /* For the log: what v's copy of node o says of it. */
 void	 check_say_copy(const struct vnode *v, unsigned o, unsigned slot);
 

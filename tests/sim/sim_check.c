@@ -35,6 +35,41 @@ check_life(const struct vnode *v, unsigned o, unsigned slot)
 	return flow_unpack(body, len, &f) < 0 ? 0 : f.mark >> 8;
 }
 
+static bool
+is_found(struct ftab *t, uint32_t h)
+{
+	const uint8_t	*body;
+	struct flow	 f;
+	size_t		 len;
+
+	if (h == FTAB_NIL)
+		return false;
+	body = ftab_body(t, h, &len);
+	return flow_unpack(body, len, &f) == 0 && f.found;
+}
+
+bool
+check_found(const struct world *w, unsigned slot)
+{
+	const struct vnode	*v;
+	const struct kflow	*k;
+	unsigned		 i, o;
+
+	for (i = 0; i < w->n; i++) {
+		v = &w->v[i];
+		k = &v->kernel[slot];
+		if (v->node == NULL)
+			continue;
+		if (is_found(feed_table(node_feed(v->node)),
+		    find(v, feed_table(node_feed(v->node)), k, slot)))
+			return true;
+		for (o = 0; o < w->n; o++)
+			if (o != i && is_found(recv_table(v->recv[o]), find(v, recv_table(v->recv[o]), k, slot)))
+				return true;
+	}
+	return false;
+}
+
 void
 check_start(struct vnode *v)
 {

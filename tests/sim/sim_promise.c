@@ -21,6 +21,8 @@
  *     that node had not heard of the flow;
  *   - it is no TCP, and its packets made another flow on a node that nobody told
  *     for a while that it is active: that one counts now;
+ *   - another life of the tuple is there, and of one of the two nobody knows when
+ *     it was born, since a daemon found it in its kernel;
  *   - the kernel refused the entry: another flow is in the way, or was until a
  *     moment ago;
  *   - stale windows: since the node was last told to take over, packets passed
@@ -206,6 +208,8 @@ is_excused(const struct vnode *v, unsigned slot, enum vk_fate fate)
 	const struct world	*w = v->w;
 	const struct client	*c = &w->client[slot];
 
+	if (vk_life(&v->kernel[slot]) != 0 && vk_life(&v->kernel[slot]) != c->life && check_found(w, slot))
+		return true;
 	if (v->refused[slot].life == c->life && v->refused[slot].until_us + BOUND_US / 2 > w->now_us)
 		return true;
 	if (fate == VK_STALE)
@@ -358,13 +362,13 @@ promise_removed(struct vnode *v, unsigned slot)
 	if (slot >= SHARED) {
 		/* of datagrams nobody knows whether they belong to an older flow, nor without a clock */
 		if (!w->clocks && (slot - SHARED) / OWN == v->i && vk_is_tcp(slot) && v->kernel[slot].s.tcp_state != FLOW_TCP_TIME_WAIT &&
-		    is_used(v, slot))
+		    is_used(v, slot) && !check_found(w, slot))
 			broken(w, "a flow of the node itself that is used was removed");
 		return;
 	}
 	if (c == NULL || c->excused || !c->established)
 		return;
-	if (c->path == (int)v->i && is_used(v, slot)) {
+	if (c->path == (int)v->i && is_used(v, slot) && !check_found(w, slot)) {
 		say_due(v, slot);
 		broken(w, "a flow that is used was removed");
 	} else if (!promise_held_elsewhere(v, slot, life) &&
@@ -382,7 +386,7 @@ promise_replaced(struct vnode *v, unsigned slot, uint32_t life)
 
 	/* an event may be on its way, and what comes of that is put right */
 	if (c == NULL || c->excused || vk_life(k) == life || k->packets == 0 || v->w->small ||
-	    v->w->now_us - k->life_us < KNOWN_US)
+	    v->w->now_us - k->life_us < KNOWN_US || check_found(v->w, slot))
 		return;
 	say_due(v, slot);
 	broken(v->w, "a flow that is used gave way to an older one");
