@@ -165,8 +165,6 @@ struct wire_pos	 recv_applied(const struct recv *r);
 struct wire_pos	 recv_told(const struct recv *r);
 /* Hash of a key under the peer's DIGESTKEY, for a claim. */
 uint64_t	 recv_key_hash(const struct recv *r, const uint8_t *key, size_t klen);
-/* Are entries of older generations being removed, or about to be? */
-bool		 recv_sweeping(const struct recv *r);
 struct wire_digest recv_digest(const struct recv *r);
 const struct recv_stats	*recv_stats(const struct recv *r);
 

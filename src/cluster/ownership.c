@@ -70,13 +70,12 @@ ownership_standby_us(const struct node *n)
 	return n->ownership->standby_us;
 }
 
-bool
-ownership_was_standby(const struct node *n, uint64_t for_us)
+uint64_t
+ownership_took_over_us(const struct node *n)
 {
 	const struct ownership	*o = n->ownership;
 
-	return o->role == NODE_ACTIVE && o->active_us > o->standby_us &&
-	    n->now_us - o->active_us < for_us;
+	return o->role == NODE_ACTIVE && o->active_us > o->standby_us ? o->active_us : 0;
 }
 
 bool

@@ -18,8 +18,8 @@ bool		 ownership_active(const struct node *n);
 uint32_t	 ownership_term(const struct node *n);
 /* Monotonic time since which the node is standby, or when it last was released; microseconds. */
 uint64_t	 ownership_standby_us(const struct node *n);
-/* Has the node taken over as a standby, less than for_us ago? */
-bool		 ownership_was_standby(const struct node *n, uint64_t for_us);
+/* When the node last became active, if it has been standby before: monotonic, microseconds; else 0. */
+uint64_t	 ownership_took_over_us(const struct node *n);
 /* A takeover begins: the node is active, its term above every one it knows. */
 void		 ownership_activate(struct node *n);
 /* What was taken over is complete: to be remembered over a restart. */

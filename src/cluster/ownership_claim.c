@@ -169,8 +169,8 @@ proven(const struct node *n, unsigned peer, uint64_t since_us)
 	const struct owner_peer	*p = &n->ownership->peers[peer];
 	uint64_t		 v = recv_verified_us(n->recv[peer]);
 
-	return !p->taking && recv_in_sync(n->recv[peer], n->now_us) &&
-	    !recv_sweeping(n->recv[peer]) && v >= since_us && v >= p->settled_us;
+	return !p->taking && recv_in_sync(n->recv[peer], n->now_us) && v >= since_us &&
+	    v >= p->settled_us;
 }
 
 void

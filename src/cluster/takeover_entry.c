@@ -72,12 +72,20 @@ is_spare(const struct node *n, uint32_t own)
 	return local_unused(n->local, own) || local_stray(n->local, own);
 }
 
-/* Has no event touched our own entry since we were released, or ever, before we took over lately? */
+/*
+ * We took over lately, and had the entry before: has no event touched it since
+ * we were released?
+ */
 static bool
-is_idle(const struct node *n, uint32_t own)
+is_idle(const struct node *n, uint32_t own, const struct flow *ours)
 {
-	return ownership_was_standby(n, IDLE_US) &&
-	    !local_touched(n->local, own, ownership_standby_us(n));
+	uint64_t	 since_us = ownership_took_over_us(n);
+
+	if (since_us == 0 || n->now_us - since_us >= IDLE_US)
+		return false;
+	if (ours->found && ours->born + (n->now_us - since_us) / 1000 > ownership_clock_ms(n))
+		return false;
+	return !local_touched(n->local, own, ownership_standby_us(n));
 }
 
 /* Does the peer's body say anything else than ours?  What is ours alone aside. */
@@ -139,7 +147,7 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		if (spare && (full || differs(theirs, &ours)))
 			return ENTRY_WRITE;
 		/* nor may one that was used become what it was before, or what a stray packet made there */
-		if (full && is_idle(n, own) && !is_behind(theirs, &ours) &&
+		if (full && is_idle(n, own, &ours) && !is_behind(theirs, &ours) &&
 		    !closes(theirs, &ours))
 			return ENTRY_WRITE;
 		break;
@@ -151,7 +159,7 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		/* what is over does not come back in place of what is not */
 		if (closes(theirs, &ours))
 			return ENTRY_HERE;
-		return spare || (!theirs->copy && is_idle(n, own)) ? ENTRY_REPLACE : ENTRY_HERE;
+		return spare || (!theirs->copy && is_idle(n, own, &ours)) ? ENTRY_REPLACE : ENTRY_HERE;
 	}
 	/* the peer may have carried it since the kernel learned the windows */
 	return full && theirs->proto == IPPROTO_TCP && !theirs->expect ? ENTRY_LOOSEN : ENTRY_HERE;

@@ -842,12 +842,6 @@ recv_told(const struct recv *r)
 	return r->told;
 }
 
-bool
-recv_sweeping(const struct recv *r)
-{
-	return r->sweeping;
-}
-
 struct wire_digest
 recv_digest(const struct recv *r)
 {
