@@ -167,14 +167,19 @@ void		 local_got(struct local *l, struct kjob *j, uint64_t now_us);
  * A takeover has written the flow with that body into this node's kernel: it
  * is ours now, a copy that is not used yet.  It was written after since_us;
  * there: the kernel had it before.  If something newer is known, an event since
- * the adoption began, or its end, the kernel is asked what it has.  1 if it was
- * added, 0 or -errno if not.
+ * the adoption began, or the end of an expectation, the kernel is asked what it
+ * has.  1 if it was added, 0 or -errno if not.
  */
 int		 local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s,
 		    bool there, uint64_t since_us, uint64_t now_us) __attribute__((warn_unused_result));
 /*
- * The kernel's entry under that key has gone, or is another one, by our own
- * doing; the table goes on holding the flow.
+ * Our own DELETE has removed the entry with that key, and another one is being
+ * written: events that come now are those of the other one.
+ */
+void		 local_replaced(struct local *l, const uint8_t *key, size_t klen);
+/*
+ * The kernel's entry under that key is another one, by our own doing; the table
+ * goes on holding the flow.
  */
 void		 local_forget_id(struct local *l, const uint8_t *key, size_t klen);
 /* Handle of the flow with that key in the feed's table, FTAB_NIL if there is none. */

@@ -600,7 +600,8 @@ takeover_run(struct node *n)
 	retry(n);
 	if (!t->walking && t->todo != 0 && ownership_active(n) && local_complete(n->local))
 		begin_walk(n, t->todo, t->todo_fully);
-	if (t->walking && walk(n, &more))
+	/* what is in use here has to be known: nothing older is written over that */
+	if (t->walking && local_complete(n->local) && walk(n, &more))
 		end_walk(n);
 	if (t->walking)
 		return more;

@@ -53,7 +53,7 @@ takeover_submit(struct node *n)
 
 	/* in this order: what is in the way goes first, what is newer comes last */
 	return submit_one(n, &t->drop) && submit_one(n, &t->job) && submit_one(n, &t->redo) &&
-	    submit_one(n, &t->undo);
+	    submit_one(n, &t->look) && submit_one(n, &t->undo);
 }
 
 static bool
@@ -103,8 +103,9 @@ takeover_drop_jobs(struct takeover *t)
 	kjob_free(t->job);
 	kjob_free(t->drop);
 	kjob_free(t->redo);
+	kjob_free(t->look);
 	kjob_free(t->undo);
-	t->job = t->drop = t->redo = t->undo = NULL;
+	t->job = t->drop = t->redo = t->look = t->undo = NULL;
 }
 
 /* --- results ---------------------------------------------------------------------------- */
@@ -179,34 +180,20 @@ mend(struct node *n, struct kjob **j, enum kop op, const uint8_t *body, size_t l
 		n->takeover->spoilt = n->takeover->unsure = true;
 }
 
-/* What had ended may have been an older life than the peer's: if it still counts it is taken anew. */
-static void
-follow_again(struct node *n, uint32_t tag, const uint8_t *key, size_t klen)
-{
-	unsigned	 peer = tag & ((1u << TAG_PEER_BITS) - 1);
-	uint32_t	 h;
-
-	if (tag == TAG_MEND || (h = cluster_find(n, peer, key, klen)) == FTAB_NIL ||
-	    ownership_ended(n, peer, h))
-		return;
-	takeover_follow(n, peer, h);
-}
-
 /*
  * The kernel has the flow as it was written.  When it was, an event may have
- * been on its way to us: what the event said goes into the kernel again, and
- * what had ended out of it.
+ * been on its way to us: what the event said goes into the kernel again.  If it
+ * was an end, the kernel is asked what it has now.
  */
 static void
-mend_newer(struct node *n, uint32_t tag, const struct flow *f, const uint8_t *body, size_t len)
+mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len)
 {
 	size_t		 klen = flow_key_len(body, len), olen;
 	uint32_t	 h = local_find(n->local, body, klen);
 	const uint8_t	*own;
 
 	if (h == FTAB_NIL) {
-		mend(n, &n->takeover->undo, KOP_DELETE, body, klen, 0);
-		follow_again(n, tag, body, klen);
+		mend(n, &n->takeover->look, KOP_GET, body, klen, 0);
 		return;
 	}
 	own = ftab_body(feed_table(n->feed), h, &olen);
@@ -231,7 +218,7 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 	if (!f.expect && local_newer(n->local, body, klen)) {
 		if (!it->there)
 			local_forget_id(n->local, body, klen);
-		mend_newer(n, j->tag, &f, body, it->len);
+		mend_newer(n, &f, body, it->len);
 		return;
 	}
 	added = local_adopt(n->local, body, it->len, it->timeout_s, it->there, t->adopt_us,
@@ -282,10 +269,61 @@ dropped(struct node *n, const struct kjob *j)
 	for (i = 0; i < j->n; i++) {
 		it = &j->items[i];
 		if (it->err == 0)
-			local_forget_id(n->local, j->bytes + it->off, it->len);
+			local_replaced(n->local, j->bytes + it->off, it->len);
 		if (cluster_find(n, peer, j->bytes + it->off, it->len) == FTAB_NIL)
 			local_removed(n->local, j->bytes + it->off, it->len, false,
 			    n->takeover->adopt_us, n->now_us);
+	}
+}
+
+/* Does a peer still tell what the kernel has under that key?  Then it is ours now. */
+static bool
+adopt_again(struct node *n, const uint8_t *key, size_t klen, const struct flow *got)
+{
+	struct takeover	*t = n->takeover;
+	const uint8_t	*body;
+	struct flow	 f;
+	size_t		 len;
+	unsigned	 i;
+	uint32_t	 h;
+
+	for (i = 0; i < n->npeers; i++) {
+		if ((h = cluster_find(n, i, key, klen)) == FTAB_NIL || ownership_ended(n, i, h) ||
+		    ownership_outranked(n, i, key, klen))
+			continue;
+		body = ftab_body(recv_table(n->recv[i]), h, &len);
+		if (flow_unpack(body, len, &f) < 0)
+			continue;
+		if (memcmp(&f.reply, &got->reply, sizeof(f.reply)) != 0)
+			takeover_follow(n, i, h);
+		else if (local_adopt(n->local, body, len, takeover_timeout(n, &f,
+		    ftab_meta(recv_table(n->recv[i]), h)->timeout_s), true, t->adopt_us, n->now_us) >= 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The kernel shows what was written although an end was told: the end was that
+ * of an older life, or the flow goes again, unless packets use it.
+ */
+static void
+looked_at(struct node *n, const struct kjob *j)
+{
+	const struct kitem	*it;
+	const uint8_t		*key;
+	uint32_t		 i;
+
+	for (i = 0; i < j->n; i++) {
+		it = &j->items[i];
+		key = j->bytes + it->off;
+		if (it->err < 0 || local_find(n->local, key, it->len) != FTAB_NIL ||
+		    adopt_again(n, key, it->len, &j->flows[i]))
+			continue;
+		if ((j->flows[i].has & FLOW_HAS_PACKETS) && j->flows[i].packets == 0)
+			mend(n, &n->takeover->undo, KOP_DELETE, key, it->len, 0);
+		else
+			n->takeover->unsure = true;
 	}
 }
 
@@ -299,13 +337,16 @@ takeover_job_done(struct node *n, struct kjob *j)
 	if (j->op == KOP_CREATE) {
 		windows_written(n);
 		created(n, j);
-	} else if (j->tag == TAG_MEND)
+	} else if (j->op == KOP_GET)
+		looked_at(n, j);
+	else if (j->tag == TAG_MEND)
 		for (i = 0; i < j->n; i++)	/* a dump may have shown them meanwhile */
 			local_removed(n->local, j->bytes + j->items[i].off, j->items[i].len, true,
 			    t->adopt_us, n->now_us);
 	else
 		dropped(n, j);
 	(void)submit_one(n, &t->redo);
+	(void)submit_one(n, &t->look);
 	(void)submit_one(n, &t->undo);
 	kjob_free(j);
 }

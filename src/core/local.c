@@ -469,6 +469,7 @@ reborn(struct local *l, enum local_event ev, uint32_t h, const struct local_key 
 
 	l->stats.reborn++;
 	local_used(l, h, &nf);
+	*feed_marks(l->feed, h) &= (uint8_t)~LM_REPLACED;
 	if (ev == LOCAL_NEW)
 		stray = local_birth(l, k, &nf, now_us);
 	else
@@ -518,7 +519,7 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 		local_ask_unknown(l, k, now_us);
 		return;
 	}
-	other = (local_meta(l, h)->flags & LF_HELD) ||
+	other = (local_meta(l, h)->flags & LF_HELD) || (*feed_marks(l->feed, h) & LM_REPLACED) ||
 	    (cur.id != 0 && (cur.id != f->id || !(f->has & FLOW_HAS_ID)));
 	if (other && is_whole(ev, f)) {
 		reborn(l, ev, h, k, &cur, f, now_us);

@@ -45,7 +45,7 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 			local_overrun(l, since_us);
 		return 0;
 	}
-	if (h == FTAB_NIL && local_ended_adopting(l, &k)) {
+	if (h == FTAB_NIL && f.expect && local_ended_adopting(l, &k)) {
 		local_ask_unknown(l, &k, since_us);
 		return 0;
 	}
@@ -81,6 +81,19 @@ local_forget_id(struct local *l, const uint8_t *key, size_t klen)
 
 	if (h != FTAB_NIL)
 		*feed_id(l->feed, h) = 0;
+}
+
+void
+local_replaced(struct local *l, const uint8_t *key, size_t klen)
+{
+	uint32_t	 h = local_find(l, key, klen);
+
+	if (h == FTAB_NIL)
+		return;
+	*feed_id(l->feed, h) = 0;
+	/* an event that has come since is one of what was written */
+	if (!is_newer(l, h))
+		*feed_marks(l->feed, h) |= LM_REPLACED;
 }
 
 bool
