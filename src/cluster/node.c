@@ -374,12 +374,9 @@ node_flush_remote(struct node *n)
 void
 node_flush_local(struct node *n, uint64_t now_us)
 {
-	uint32_t	 h = FTAB_NIL;
-
 	n->now_us = now_us;
 	freshness_overrun(n, now_us);
-	while ((h = feed_next(n->feed, h)) != FTAB_NIL)
-		feed_remove(n->feed, h, now_us);
+	local_empty(n->local, now_us);
 	purge_begin(n);
 }
 

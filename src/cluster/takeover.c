@@ -438,7 +438,7 @@ static bool
 may_follow(const struct node *n)
 {
 	return n->takeover->queued && n->takeover->jobs == 0 && ownership_active(n) &&
-	    local_complete(n->local);
+	    local_known(n->local);
 }
 
 static bool
@@ -574,7 +574,7 @@ resume(struct node *n)
 {
 	unsigned	 i, there = 0;
 
-	if (!ownership_resuming(n) || takeover_running(n) || !local_complete(n->local))
+	if (!ownership_resuming(n) || takeover_running(n) || !local_known(n->local))
 		return;
 	for (i = 0; i < n->npeers; i++) {
 		if (!session_up(n, n->session[i]))
@@ -598,10 +598,10 @@ takeover_run(struct node *n)
 
 	resume(n);
 	retry(n);
-	if (!t->walking && t->todo != 0 && ownership_active(n) && local_complete(n->local))
+	if (!t->walking && t->todo != 0 && ownership_active(n) && local_known(n->local))
 		begin_walk(n, t->todo, t->todo_fully);
 	/* what is in use here has to be known: nothing older is written over that */
-	if (t->walking && local_complete(n->local) && walk(n, &more))
+	if (t->walking && local_known(n->local) && walk(n, &more))
 		end_walk(n);
 	if (t->walking)
 		return more;

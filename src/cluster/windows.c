@@ -269,7 +269,8 @@ windows_run(struct node *n)
 		begin_sweep(n, false);
 		windows_look(n);
 	}
-	if (w->sweeping)
+	/* a table that is not known yet would be found to hold nothing */
+	if (w->sweeping && local_known(n->local))
 		more = sweep(n);
 	(void)submit_loosen(n);
 	return more;

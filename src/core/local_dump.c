@@ -392,6 +392,7 @@ local_dump_end(struct local *l, int err, uint64_t now_us)
 		log_msg(LOG_NOTICE, "the local table has room again: all flows are replicated");
 	l->no_room = l->dump_refused;
 	l->complete = true;
+	l->emptied &= l->wanted;
 	l->confirming = true;
 	l->confirm_h = FTAB_NIL;
 	if (l->verify == VERIFY_DUMPING)
@@ -422,6 +423,22 @@ bool
 local_complete(const struct local *l)
 {
 	return l->complete;
+}
+
+bool
+local_known(const struct local *l)
+{
+	return l->complete && !l->emptied;
+}
+
+void
+local_empty(struct local *l, uint64_t now_us)
+{
+	uint32_t	 h = FTAB_NIL;
+
+	l->emptied = true;
+	while ((h = feed_next(l->feed, h)) != FTAB_NIL)
+		feed_remove(l->feed, h, now_us);
 }
 
 /* --- confirmations ------------------------------------------------------------------- */

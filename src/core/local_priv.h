@@ -99,6 +99,7 @@ struct local {
 	bool				 fast;		/* somebody waits for the current or last dump */
 	bool				 dumping;
 	bool				 complete;
+	bool				 emptied;	/* and no dump has filled it since */
 	bool				 in_event;	/* and the first dump is done: new flows may be held back */
 	bool				 confirming;	/* walking over what the dump lacked */
 	uint32_t			 confirm_h;

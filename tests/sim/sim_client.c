@@ -134,13 +134,15 @@ born(struct world *w, unsigned slot, struct vnode *v)
 	struct client	*c = &w->client[slot];
 	struct kflow	*k = &v->kernel[slot];
 	int		 chosen = c->path;
-	bool		 found = k->s.there && !vk_is_tcp(slot);
+	bool		 found = k->s.there && !vk_is_tcp(slot), excused;
 
 	if (!found) {
 		vk_give_way(v, slot);	/* a new connection takes the place of the old one */
 		vk_born(v, slot);
 	}
+	excused = c->excused && found && c->life == vk_life(k);
 	memset(c, 0, sizeof(*c));
+	c->excused = excused;		/* that is about its copies */
 	c->path = chosen;
 	c->alive = true;
 	c->life = vk_life(k);

@@ -326,7 +326,7 @@ vk_born(struct vnode *v, unsigned slot)
 	s.tcp_state = vk_is_tcp(slot) ? FLOW_TCP_SYN_SENT : 0;
 	k->id = ++w->ids;
 	k->packets = 1;
-	k->liberal = false;
+	k->hidden = k->liberal = false;
 	k->maxack = true;
 	k->fresh = WINDOW_PACKETS;
 	k->seen = 1;

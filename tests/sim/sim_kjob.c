@@ -139,6 +139,7 @@ work_create(struct vnode *v, struct kjob *j, struct kitem *it)
 		return;
 	if (k->s.there) {
 		promise_replaced(v, slot, f.mark >> 8);
+		k->hidden |= vk_life(k) != f.mark >> 8 && !vk_passes(&k->s);
 		j->updated++;
 	}
 	s.replied |= (f.status & FLOW_S_SEEN_REPLY) != 0;

@@ -23,6 +23,8 @@
  *     for a while that it is active: that one counts now;
  *   - another life of the tuple is there, and of one of the two nobody knows when
  *     it was born, since a daemon found it in its kernel;
+ *   - the filter of a node leaves out the life that is used, but not another one
+ *     of the tuple;
  *   - the kernel refused the entry: another flow is in the way, or was until a
  *     moment ago;
  *   - stale windows: since the node was last told to take over, packets passed
@@ -362,13 +364,13 @@ promise_removed(struct vnode *v, unsigned slot)
 	if (slot >= SHARED) {
 		/* of datagrams nobody knows whether they belong to an older flow, nor without a clock */
 		if (!w->clocks && (slot - SHARED) / OWN == v->i && vk_is_tcp(slot) && v->kernel[slot].s.tcp_state != FLOW_TCP_TIME_WAIT &&
-		    is_used(v, slot) && !check_found(w, slot))
+		    is_used(v, slot) && !v->kernel[slot].hidden && !check_found(w, slot))
 			broken(w, "a flow of the node itself that is used was removed");
 		return;
 	}
-	if (c == NULL || c->excused || !c->established)
+	if (c == NULL || c->excused || !c->established || v->kernel[slot].hidden || check_found(w, slot))
 		return;
-	if (c->path == (int)v->i && is_used(v, slot) && !check_found(w, slot)) {
+	if (c->path == (int)v->i && is_used(v, slot)) {
 		say_due(v, slot);
 		broken(w, "a flow that is used was removed");
 	} else if (!promise_held_elsewhere(v, slot, life) &&
@@ -386,7 +388,7 @@ promise_replaced(struct vnode *v, unsigned slot, uint32_t life)
 
 	/* an event may be on its way, and what comes of that is put right */
 	if (c == NULL || c->excused || vk_life(k) == life || k->packets == 0 || v->w->small ||
-	    v->w->now_us - k->life_us < KNOWN_US || check_found(v->w, slot))
+	    v->w->now_us - k->life_us < KNOWN_US || !vk_passes(&k->s) || check_found(v->w, slot))
 		return;
 	say_due(v, slot);
 	broken(v->w, "a flow that is used gave way to an older one");
