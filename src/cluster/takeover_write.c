@@ -180,10 +180,23 @@ mend(struct node *n, struct kjob **j, enum kop op, const uint8_t *body, size_t l
 		n->takeover->spoilt = n->takeover->unsure = true;
 }
 
+/* What the peers tell of that key is looked at again. */
+static void
+follow_all(struct node *n, const uint8_t *key, size_t klen)
+{
+	unsigned	 i;
+	uint32_t	 h;
+
+	for (i = 0; i < n->npeers; i++)
+		if ((h = cluster_find(n, i, key, klen)) != FTAB_NIL)
+			takeover_follow(n, i, h);
+}
+
 /*
  * The kernel has the flow as it was written.  When it was, an event may have
- * been on its way to us: what the event said goes into the kernel again.  If it
- * was an end, the kernel is asked what it has now.
+ * been on its way to us: what the event said goes into the kernel again, to give
+ * way later if it was a stray.  If it was an end, the kernel is asked what it
+ * has now.
  */
 static void
 mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len)
@@ -196,6 +209,8 @@ mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len
 		mend(n, &n->takeover->look, KOP_GET, body, klen, 0);
 		return;
 	}
+	if (local_stray(n->local, h))
+		follow_all(n, body, klen);
 	own = ftab_body(feed_table(n->feed), h, &olen);
 	if (olen != len || memcmp(own, body, len) != 0)
 		mend(n, &n->takeover->redo, KOP_CREATE, own, olen,

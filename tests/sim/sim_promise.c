@@ -370,7 +370,7 @@ promise_removed(struct vnode *v, unsigned slot)
 	}
 	if (c == NULL || c->excused || !c->established || v->kernel[slot].hidden || check_found(w, slot))
 		return;
-	if (c->path == (int)v->i && is_used(v, slot)) {
+	if (c->path == (int)v->i && v->kernel[slot].s.port == c->port && is_used(v, slot)) {
 		say_due(v, slot);
 		broken(w, "a flow that is used was removed");
 	} else if (!promise_held_elsewhere(v, slot, life) &&
