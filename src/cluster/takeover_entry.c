@@ -111,6 +111,15 @@ is_behind(const struct flow *ours, const struct flow *theirs)
 	return (theirs->status & ~ours->status & (FLOW_S_SEEN_REPLY | FLOW_S_ASSURED)) != 0;
 }
 
+/* Are translation, master and helper the same?  They are given to an entry when it is made. */
+static bool
+is_made_alike(const struct flow *theirs, const struct flow *ours)
+{
+	return memcmp(&theirs->reply, &ours->reply, sizeof(ours->reply)) == 0 &&
+	    (theirs->master_proto == 0 || ours->master_proto != 0) &&
+	    (theirs->helper[0] == '\0' || ours->helper[0] != '\0');
+}
+
 /* Does the connection close there, but not here? */
 static bool
 closes(const struct flow *theirs, const struct flow *ours)
@@ -131,12 +140,11 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		return ENTRY_WRITE;
 	switch (ownership_compare(theirs, &ours)) {
 	case LIFE_SAME:
-		/* a stray has its own translation, which is wrong; else this kernel chose another one */
-		if (memcmp(&theirs->reply, &ours.reply, sizeof(ours.reply)) != 0) {
-			if (local_stray(n->local, own))
-				return ENTRY_REPLACE;
-			break;
-		}
+		/* what cannot be written in place is wrong in the entry of a stray */
+		if (local_stray(n->local, own) && !is_made_alike(theirs, &ours))
+			return ENTRY_REPLACE;
+		if (memcmp(&theirs->reply, &ours.reply, sizeof(ours.reply)) != 0)
+			break;		/* this kernel chose another translation */
 		/* a handshake that began here and ended there */
 		if (!theirs->expect && theirs->born != 0 && theirs->born == ours.born &&
 		    !theirs->found && !ours.found && is_behind(&ours, theirs))

@@ -291,7 +291,10 @@ dropped(struct node *n, const struct kjob *j)
 	}
 }
 
-/* Does a peer still tell what the kernel has under that key?  Then it is ours now. */
+/*
+ * Does a peer still tell what the kernel has under that key?  Then it is ours
+ * now, unless it has ended since: a dump will tell.
+ */
 static bool
 adopt_again(struct node *n, const uint8_t *key, size_t klen, const struct flow *got)
 {
@@ -332,10 +335,11 @@ looked_at(struct node *n, const struct kjob *j)
 	for (i = 0; i < j->n; i++) {
 		it = &j->items[i];
 		key = j->bytes + it->off;
-		if (it->err < 0 || local_find(n->local, key, it->len) != FTAB_NIL ||
-		    adopt_again(n, key, it->len, &j->flows[i]))
+		if (it->err < 0 || local_find(n->local, key, it->len) != FTAB_NIL)
 			continue;
-		if ((j->flows[i].has & FLOW_HAS_PACKETS) && j->flows[i].packets == 0)
+		if (adopt_again(n, key, it->len, &j->flows[i]))
+			n->takeover->unsure = true;
+		else if ((j->flows[i].has & FLOW_HAS_PACKETS) && j->flows[i].packets == 0)
 			mend(n, &n->takeover->undo, KOP_DELETE, key, it->len, 0);
 		else
 			n->takeover->unsure = true;
