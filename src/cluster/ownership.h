@@ -86,6 +86,8 @@ void		 ownership_claim_except(struct node *n, unsigned peer, const uint8_t *key,
 void		 ownership_claim_end(struct node *n, unsigned peer, bool whole);
 /* All that the peer has told by now is dealt with. */
 void		 ownership_claim_advance(struct node *n, unsigned peer);
+/* Could something be claimed of that peer, if only a pass over it came to its end? */
+bool		 ownership_unclaimed(const struct node *n, unsigned peer);
 /* Add CLOCK and CLAIM to a signal for the peer. */
 void		 ownership_put(const struct node *n, unsigned peer, struct wbuf *w);
 

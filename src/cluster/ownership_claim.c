@@ -113,6 +113,14 @@ ownership_claim_advance(struct node *n, unsigned peer)
 		c->pos = recv_applied(n->recv[peer]);
 }
 
+bool
+ownership_unclaimed(const struct node *n, unsigned peer)
+{
+	const struct claim	*c = &n->ownership->peers[peer].claim;
+
+	return whole(n, peer) && (!c->held || c->epoch != session_epoch(n->session[peer]));
+}
+
 void
 ownership_put(const struct node *n, unsigned peer, struct wbuf *w)
 {

@@ -18,7 +18,7 @@
 #define QUEUE_MAX	65536u		/* entries of a peer that wait; more: a walk over all */
 #define FOLLOW_US	150000u		/* between batches of followed entries */
 #define RESUME_US	30000000u	/* the longest wait for peers that are there, but not equal */
-#define RETRY_US	1000000u	/* after a refusal; doubles */
+#define RETRY_US	1000000u	/* after a refusal, or a pass that came to nothing; doubles */
 #define RETRY_MAX_US	60000000u
 
 struct takeover *
@@ -270,16 +270,17 @@ walk(struct node *n, bool *more)
 }
 
 static void
-plan_retry(struct takeover *t, unsigned peer, uint64_t now_us)
+plan_retry(struct node *n, unsigned peer)
 {
+	struct takeover	*t = n->takeover;
 	uint64_t	*wait = &t->backoff_us[peer];
 
-	if (t->refused[peer] == 0) {
+	if (t->refused[peer] == 0 && !ownership_unclaimed(n, peer)) {
 		*wait = 0;
 		return;
 	}
 	*wait = *wait == 0 ? RETRY_US : *wait * 2 < RETRY_MAX_US ? *wait * 2 : RETRY_MAX_US;
-	t->retry_us[peer] = now_us + *wait;
+	t->retry_us[peer] = n->now_us + *wait;
 }
 
 static void
@@ -332,7 +333,7 @@ end_walk(struct node *n)
 		if (t->peers & 1u << i) {
 			ownership_claim_end(n, i, whole);
 			if (ownership_active(n))
-				plan_retry(t, i, n->now_us);
+				plan_retry(n, i);
 		}
 	if (ownership_active(n))
 		windows_look(n);
@@ -616,7 +617,7 @@ takeover_run(struct node *n)
 		if (!(t->todo & 1u << i))
 			ownership_claim_advance(n, i);
 		if (t->retry_us[i] == 0 && ownership_active(n))
-			plan_retry(t, i, n->now_us);
+			plan_retry(n, i);
 	}
 	return more;
 }

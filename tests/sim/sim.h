@@ -41,7 +41,7 @@
 #define S_US		1000000ull
 #define PURGE_US	2000000u
 #define SHORT_S		8u		/* timeout of an established flow: of some slots, */
-#define LONG_S		300u		/* and of the others */
+#define LONG_S		3000u		/* and of the others */
 #define SILENCE_US	3000000u	/* a client sends at least that often */
 #define WINDOW_PACKETS	3u		/* after so many a kernel knows the windows */
 #define LEASE_US	119000000u	/* a little less than what is promised */

@@ -46,6 +46,7 @@
 #define TWO_US		(3 * S_US)
 #define FLUSH_US	(1 * S_US)
 #define STRAY_US	(1500 * MS)
+#define LAPSING_US	(180 * S_US)	/* what a standby would have for so long only is left to its timeout */
 #define KNOWN_US	(300 * MS)	/* a daemon knows what is there for so long */
 
 /*
@@ -482,6 +483,7 @@ promise_leftovers(struct world *w)
 			if (active ? vk_timeout_us(s) > SHORT_S * S_US || promise_copy(v, s, life, NODES) ||
 			    w->now_us - since_us < (2 * SHORT_S + 6) * S_US :
 			    !w->acct || is_wanted(w, v, s, life, &since_us) ||
+			    v->kernel[s].expires_us < w->now_us + LAPSING_US ||
 			    w->now_us - since_us < 5 * PURGE_US + 2 * S_US)
 				continue;
 			sim_say(w, "node %u: life %u of slot %u ended at %llu ms", i, life, s,
