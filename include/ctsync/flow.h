@@ -291,6 +291,17 @@ int	flow_unpack(const uint8_t *body, size_t len, struct flow *f)
 int	flow_unpack_key(const uint8_t *key, size_t len, struct flow *f, size_t *used)
 	    __attribute__((warn_unused_result));
 
+/* Which of two flows of one key was born later (doc/wire.md, section 8.1)? */
+enum flow_life {
+	FLOW_LIFE_SAME,
+	FLOW_LIFE_YOUNGER,	/* theirs was born later */
+	FLOW_LIFE_OLDER,
+	FLOW_LIFE_OTHER		/* another one, of unknown order */
+};
+
+/* What is *theirs, seen from *ours? */
+enum flow_life	flow_compare_lives(const struct flow *theirs, const struct flow *ours);
+
 /*
  * Merge the delta of an event into *f, which holds what was known: whatever
  * *delta has replaces it.  Flags and window scale of a direction are kept if

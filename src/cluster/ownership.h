@@ -60,15 +60,6 @@ void		 ownership_hear_clock(struct node *n, uint64_t ms);
 
 /* --- lives and ends --- */
 
-enum life {
-	LIFE_SAME,
-	LIFE_YOUNGER,		/* theirs was born later */
-	LIFE_OLDER,
-	LIFE_OTHER		/* another one, of unknown order */
-};
-
-/* Two flows of one key: what is *theirs, seen from *ours? */
-enum life	 ownership_compare(const struct flow *theirs, const struct flow *ours);
 /* Is entry h of the peer's table known to have ended? */
 bool		 ownership_ended(const struct node *n, unsigned peer, uint32_t h);
 /* Does another peer tell the key by an entry that counts more? */

@@ -225,14 +225,14 @@ is_over(const struct node *n, unsigned peer, uint32_t theirs_h, uint32_t h)
 	struct flow	 theirs, ours;
 	const uint8_t	*body;
 	size_t		 len;
-	enum life	 life;
+	enum flow_life	 life;
 
 	body = ftab_body(recv_table(n->recv[peer]), theirs_h, &len);
 	if (flow_unpack(body, len, &theirs) < 0 || theirs.expect || theirs.proto != IPPROTO_TCP ||
 	    theirs.tcp_state != FLOW_TCP_TIME_WAIT || !local_load(n->local, h, &ours))
 		return false;
-	life = ownership_compare(&theirs, &ours);
-	return life == LIFE_SAME || life == LIFE_YOUNGER;
+	life = flow_compare_lives(&theirs, &ours);
+	return life == FLOW_LIFE_SAME || life == FLOW_LIFE_YOUNGER;
 }
 
 bool

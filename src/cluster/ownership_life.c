@@ -21,30 +21,6 @@
 /* --- lives ---------------------------------------------------------------------- */
 
 static bool
-same_reply(const struct flow *a, const struct flow *b)
-{
-	return memcmp(&a->reply, &b->reply, sizeof(a->reply)) == 0;
-}
-
-enum life
-ownership_compare(const struct flow *theirs, const struct flow *ours)
-{
-	bool	 theirs_known = theirs->born != 0 && !theirs->found;
-	bool	 ours_known = ours->born != 0 && !ours->found;
-
-	if (theirs->expect)
-		return LIFE_SAME;
-	if (theirs_known && ours_known && theirs->born == ours->born)
-		return LIFE_SAME;	/* although a kernel may translate it in another way */
-	/* what was found at some time was born before that */
-	if (theirs_known && ours->born != 0 && theirs->born > ours->born)
-		return LIFE_YOUNGER;
-	if (ours_known && theirs->born != 0 && ours->born > theirs->born)
-		return LIFE_OLDER;
-	return same_reply(theirs, ours) ? LIFE_SAME : LIFE_OTHER;
-}
-
-static bool
 load(const struct node *n, unsigned peer, uint32_t h, struct flow *f)
 {
 	const uint8_t	*body;
@@ -60,10 +36,10 @@ beats(const struct node *n, unsigned a, const struct flow *fa, unsigned b, const
 {
 	uint32_t	 ta = n->ownership->peers[a].term, tb = n->ownership->peers[b].term;
 
-	switch (ownership_compare(fa, fb)) {
-	case LIFE_YOUNGER:
+	switch (flow_compare_lives(fa, fb)) {
+	case FLOW_LIFE_YOUNGER:
 		return true;
-	case LIFE_OLDER:
+	case FLOW_LIFE_OLDER:
 		return false;
 	default:
 		/* who uses a flow knows more of it than who has a copy, if it is there to tell */
@@ -186,15 +162,15 @@ static void
 mark_all(struct node *n, const uint8_t *key, size_t klen, const struct flow *f)
 {
 	struct flow	 theirs;
-	enum life	 life;
+	enum flow_life	 life;
 	uint32_t	 h;
 	unsigned	 i;
 
 	for (i = 0; i < n->npeers; i++) {
 		if ((h = cluster_find(n, i, key, klen)) == FTAB_NIL || !load(n, i, h, &theirs))
 			continue;
-		life = ownership_compare(&theirs, f);
-		if (life == LIFE_SAME || life == LIFE_OLDER)
+		life = flow_compare_lives(&theirs, f);
+		if (life == FLOW_LIFE_SAME || life == FLOW_LIFE_OLDER)
 			mark(n, i, h);
 		else
 			takeover_follow(n, i, h);	/* its turn, now that this one is over */
@@ -246,7 +222,7 @@ lapsed(struct node *n, const uint8_t *key, size_t klen, const struct flow *f)
 	for (i = 0; i < n->npeers; i++) {
 		if (n->now_us - session_heard_us(n->session[i]) > LOST_US ||
 		    (h = cluster_find(n, i, key, klen)) == FTAB_NIL || !load(n, i, h, &theirs) ||
-		    ownership_compare(&theirs, f) == LIFE_OLDER)
+		    flow_compare_lives(&theirs, f) == FLOW_LIFE_OLDER)
 			continue;
 		m = ftab_meta(recv_table(n->recv[i]), h);
 		if (theirs.copy && m->timeout_s < COPY_LEAST_S)

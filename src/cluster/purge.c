@@ -227,7 +227,7 @@ purge_deleted(struct node *n, unsigned peer, uint32_t h, bool removed)
 	ownership_ended_at(n, peer, h);
 	if (own == FTAB_NIL || told_by_another(n, peer, body, klen) ||
 	    flow_unpack(body, len, &theirs) < 0 || !local_load(n->local, own, &ours) ||
-	    ownership_compare(&theirs, &ours) == LIFE_OLDER)
+	    flow_compare_lives(&theirs, &ours) == FLOW_LIFE_OLDER)
 		return;
 	if (p->ended == NULL && (p->ended = kjob_new(KOP_GET, KOWNER_PURGE)) != NULL)
 		p->ended->tag = TAG_ENDED;

@@ -138,8 +138,8 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 	/* the kernel has ended it already, with the address */
 	if (!local_load(n->local, own, &ours) || local_is_held(n->local, own))
 		return ENTRY_WRITE;
-	switch (ownership_compare(theirs, &ours)) {
-	case LIFE_SAME:
+	switch (flow_compare_lives(theirs, &ours)) {
+	case FLOW_LIFE_SAME:
 		/* what cannot be written in place is wrong in the entry of a stray */
 		if (local_stray(n->local, own) && !is_made_alike(theirs, &ours))
 			return ENTRY_REPLACE;
@@ -159,11 +159,11 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		    !closes(theirs, &ours))
 			return ENTRY_WRITE;
 		break;
-	case LIFE_YOUNGER:
+	case FLOW_LIFE_YOUNGER:
 		return ENTRY_REPLACE;
-	case LIFE_OLDER:
+	case FLOW_LIFE_OLDER:
 		return ENTRY_HERE;
-	case LIFE_OTHER:
+	case FLOW_LIFE_OTHER:
 		/* what is over does not come back in place of what is not */
 		if (closes(theirs, &ours))
 			return ENTRY_HERE;

@@ -275,10 +275,7 @@ inherited(const struct recv *r, uint32_t h, const struct record *rec)
 	old = ftab_body(r->tab, h, &len);
 	if (flow_unpack(old, len, &was) < 0 || flow_unpack(rec->body, rec->len, &is) < 0)
 		return 0;
-	if (was.born != 0 && is.born != 0 && !was.found && !is.found ? was.born != is.born :
-	    memcmp(&was.reply, &is.reply, sizeof(was.reply)) != 0)
-		return 0;
-	return m->flags & (uint8_t)~RF_SUSPECT;
+	return flow_compare_lives(&is, &was) == FLOW_LIFE_SAME ? m->flags & (uint8_t)~RF_SUSPECT : 0;
 }
 
 static void

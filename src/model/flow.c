@@ -538,6 +538,30 @@ flow_dccp_state_name(uint8_t state)
 	return state < FLOW_DCCP_STATES ? dccp_states[state] : "UNKNOWN";
 }
 
+static bool
+same_reply(const struct flow *a, const struct flow *b)
+{
+	return memcmp(&a->reply, &b->reply, sizeof(a->reply)) == 0;
+}
+
+enum flow_life
+flow_compare_lives(const struct flow *theirs, const struct flow *ours)
+{
+	bool	 theirs_known = theirs->born != 0 && !theirs->found;
+	bool	 ours_known = ours->born != 0 && !ours->found;
+
+	if (theirs->expect)
+		return FLOW_LIFE_SAME;
+	if (theirs_known && ours_known && theirs->born == ours->born)
+		return FLOW_LIFE_SAME;	/* although a kernel may translate it in another way */
+	/* what was found at some time was born before that */
+	if (theirs_known && ours->born != 0 && theirs->born > ours->born)
+		return FLOW_LIFE_YOUNGER;
+	if (ours_known && theirs->born != 0 && ours->born > theirs->born)
+		return FLOW_LIFE_OLDER;
+	return same_reply(theirs, ours) ? FLOW_LIFE_SAME : FLOW_LIFE_OTHER;
+}
+
 char *
 flow_str(const struct flow *f, char buf[FLOW_STR_MAX])
 {

@@ -1039,7 +1039,7 @@ flags_of(unsigned k)
 }
 
 static void
-add_born(unsigned k, uint32_t mark, uint32_t born, uint16_t nat)
+add_life(unsigned k, uint32_t mark, uint64_t born, bool found, uint16_t nat)
 {
 	uint8_t		 body[FLOW_BODY_MAX];
 	struct flow	 f;
@@ -1047,12 +1047,19 @@ add_born(unsigned k, uint32_t mark, uint32_t born, uint16_t nat)
 
 	ck_assert_int_eq(flow_unpack(body, len, &f), 0);
 	f.born = born;
+	f.found = found;
 	if (nat != 0)
 		f.reply.l4dst = nat;
 	len = flow_pack(&f, body, sizeof(body));
 	wire_put_head(&w, WIRE_FLOW, len + 4);
 	wbuf_u32(&w, 100);
 	wbuf_bytes(&w, body, len);
+}
+
+static void
+add_born(unsigned k, uint32_t mark, uint64_t born, uint16_t nat)
+{
+	add_life(k, mark, born, false, nat);
 }
 
 /* What the caller knows of an entry goes when it is told anew, but not with a new generation. */
@@ -1064,14 +1071,16 @@ START_TEST(flags_of_the_caller)
 	begin(seq);
 	for (k = 0; k < 7; k++)
 		add_born(k, 7, k < 4 ? 1000 : 0, 0);
-	ck_assert_int_eq(finish(7, false), 0);
-	for (k = 0; k < 7; k++) {
+	add_life(7, 7, 1000, true, 0);
+	add_life(8, 7, 1000, true, 0);
+	ck_assert_int_eq(finish(9, false), 0);
+	for (k = 0; k < 9; k++) {
 		ck_assert_uint_eq(*flags_of(k), 0);
 		*flags_of(k) = 0x15;
 	}
 	begin(seq);
 	add_born(0, 8, 1000, 0);		/* told anew in the same generation */
-	ck_assert_int_eq(finish(8, false), 0);
+	ck_assert_int_eq(finish(10, false), 0);
 	ck_assert_uint_eq(*flags_of(0), 0);
 	*flags_of(0) = 0x15;
 	recv_resync(r);
@@ -1083,7 +1092,9 @@ START_TEST(flags_of_the_caller)
 	add_born(3, 7, 1000, 99);		/* the same birth, another translation */
 	add_born(4, 7, 1000, 0);		/* known now */
 	add_born(5, 7, 0, 99);
-	ck_assert_int_eq(finish(8, false), 0);
+	add_born(7, 7, 1001, 0);		/* later than the one that was found */
+	add_life(8, 7, 1001, true, 0);		/* found once more */
+	ck_assert_int_eq(finish(10, false), 0);
 	ck_assert_uint_eq(*flags_of(0), 0x15);
 	ck_assert_uint_eq(*flags_of(1), 0);
 	ck_assert_uint_eq(*flags_of(2), 0x15);
@@ -1091,10 +1102,12 @@ START_TEST(flags_of_the_caller)
 	ck_assert_uint_eq(*flags_of(4), 0x15);
 	ck_assert_uint_eq(*flags_of(5), 0);
 	ck_assert_uint_eq(*flags_of(6), 0x15);	/* has yet to be told */
+	ck_assert_uint_eq(*flags_of(7), 0);
+	ck_assert_uint_eq(*flags_of(8), 0x15);
 	/* once more in that generation */
 	begin(seq);
 	add_born(0, 7, 1000, 0);
-	ck_assert_int_eq(finish(9, false), 0);
+	ck_assert_int_eq(finish(11, false), 0);
 	ck_assert_uint_eq(*flags_of(0), 0);
 }
 END_TEST
