@@ -150,6 +150,7 @@ struct vnode {
 	bool		 dead;		/* for good */
 	uint64_t	 up_us;		/* down: when it is started again, 0: not by itself */
 	uint64_t	 stopped_us;	/* does nothing until then */
+	uint64_t	 woke_us;	/* when it last went on after that */
 	uint64_t	 script_us[SCRIPTS];	/* when a script gets to the daemon, 0: none */
 	uint64_t	 due_us;
 	uint64_t	 booted_us;
@@ -212,6 +213,7 @@ struct world {
 	uint32_t	 ids, lives;
 	uint64_t	 born_us[LIVES];	/* by number of the life */
 	uint64_t	 dead_us[LIVES];	/* when its client let go of it, 0: not */
+	bool		 is_stray[LIVES];
 	uint64_t	 settled_us;	/* since when nothing has disturbed anybody */
 	uint64_t	 elected_us;	/* when the address last moved */
 	uint64_t	 own_us;	/* next packet of a node's own traffic */
@@ -363,6 +365,8 @@ bool	 check_rest(struct world *w);
 void	 check_complain(struct world *w);
 /* The life of the flow that v's copy of node o holds, 0: none. */
 uint32_t check_life(const struct vnode *v, unsigned o, unsigned slot);
+/* Is that said to be a copy which no packet has used? */
+bool	 check_unused(const struct vnode *v, unsigned o, unsigned slot);
 /* Does a node tell, of itself or of another, the tuple without knowing when it was born? */
 bool	 check_found(const struct world *w, unsigned slot);
 /* For the log: what v's copy of node o says of it. */

@@ -20,19 +20,35 @@ find(const struct vnode *v, const struct ftab *t, const struct kflow *k, unsigne
 	return ftab_find(t, v->hash[slot], k->body, k->klen);
 }
 
+/* What v holds of node o for that slot; false: nothing. */
+static bool
+load(const struct vnode *v, unsigned o, unsigned slot, struct flow *f)
+{
+	struct ftab	*t = recv_table(v->recv[o]);
+	uint32_t	 h = find(v, t, &v->w->v[o].kernel[slot], slot);
+	const uint8_t	*body;
+	size_t		 len;
+
+	if (h == FTAB_NIL)
+		return false;
+	body = ftab_body(t, h, &len);
+	return flow_unpack(body, len, f) == 0;
+}
+
 uint32_t
 check_life(const struct vnode *v, unsigned o, unsigned slot)
 {
-	const struct recv	*r = v->recv[o];
-	uint32_t		 h = find(v, recv_table(r), &v->w->v[o].kernel[slot], slot);
-	const uint8_t		*body;
-	struct flow		 f;
-	size_t			 len;
+	struct flow	 f;
 
-	if (h == FTAB_NIL)
-		return 0;
-	body = ftab_body(recv_table(r), h, &len);
-	return flow_unpack(body, len, &f) < 0 ? 0 : f.mark >> 8;
+	return load(v, o, slot, &f) ? f.mark >> 8 : 0;
+}
+
+bool
+check_unused(const struct vnode *v, unsigned o, unsigned slot)
+{
+	struct flow	 f;
+
+	return load(v, o, slot, &f) && f.copy;
 }
 
 static bool

@@ -153,6 +153,8 @@ born(struct world *w, unsigned slot, struct vnode *v)
 	c->next_us = w->now_us + 1 + sim_below(w, 60 * MS);
 	w->dead_us[c->life % LIVES] = 0;
 	sim_say(w, "client %u: life %u %s at node %u", slot, c->life, found ? "is used again" : "begins", v->i);
+	if (w->is_stray[c->life % LIVES])
+		client_excuse(w, slot, "it uses what a stray of another one has made");
 }
 
 /* Whoever can not know that this node carries packets does not hear of this one. */
@@ -231,6 +233,7 @@ stray(struct world *w, unsigned slot, struct vnode *v)
 	w->client[slot].stray = vk_life(&v->kernel[slot]);
 	w->client[slot].stray_us = w->now_us;
 	w->dead_us[w->client[slot].stray % LIVES] = w->now_us;
+	w->is_stray[w->client[slot].stray % LIVES] = true;
 	sim_say(w, "client %u: a stray, life %u, at node %u", slot, vk_life(&v->kernel[slot]), v->i);
 	if (!sim_runs(v) || !promise_copy(v, slot, w->client[slot].life, NODES))
 		client_excuse(w, slot, "a stray of it looks like a new flow");

@@ -317,6 +317,7 @@ wake(struct vnode *v)
 	if (v->stopped_us != 0 && v->stopped_us <= w->now_us) {
 		sim_say(w, "node %u: goes on", v->i);
 		v->stopped_us = 0;
+		v->woke_us = w->now_us;
 		v->due_us = 0;
 		chaos_disturbed(w);
 		if (sim_chance(w, 500))

@@ -19,6 +19,8 @@
  *     dropped the only copies (client_excuse());
  *   - a stray of it was born where nobody could tell it from a new flow, since
  *     that node had not heard of the flow;
+ *   - it is no TCP, and uses an entry that a stray of a former one has made, which
+ *     is taken for that;
  *   - it is no TCP, and its packets made another flow on a node that nobody told
  *     for a while that it is active: that one counts now;
  *   - another life of the tuple is there, and of one of the two nobody knows when
@@ -32,7 +34,8 @@
  *     told that one, its daemon did nothing, or the two could not talk;
  *   - the entry carried packets here once and lapsed here, while nobody whom the
  *     node knew to be active held the flow (vnode.lapsed);
- *   - no packet got through anywhere for so long that entries lapse;
+ *   - no packet got through anywhere for so long that entries lapse, also copies
+ *     of copies, which have less time;
  *   - tables are smaller than what they should hold: nothing is promised then.
  * Without counters a standby may keep what has ended, and an active node may for
  * as long as it holds a copy of it, for instance of a node that died.
@@ -205,6 +208,20 @@ could_have(const struct vnode *v, unsigned slot, uint32_t life)
 	return false;
 }
 
+/* No kernel has it any more, and all that the node is told of it is that there were copies. */
+static bool
+is_lapsed(const struct vnode *v, unsigned slot, uint32_t life)
+{
+	const struct world	*w = v->w;
+	unsigned		 i;
+
+	for (i = 0; i < w->n; i++)
+		if (vk_life(&w->v[i].kernel[slot]) == life || (i != v->i && check_life(v, i, slot) == life &&
+		    !check_unused(v, i, slot)))
+			return false;
+	return true;
+}
+
 static bool
 is_excused(const struct vnode *v, unsigned slot, enum vk_fate fate)
 {
@@ -217,7 +234,7 @@ is_excused(const struct vnode *v, unsigned slot, enum vk_fate fate)
 		return true;
 	if (fate == VK_STALE)
 		return c->blind_us[v->i] >= v->take_us;
-	return v->lapsed[slot] == c->life;
+	return v->lapsed[slot] == c->life || is_lapsed(v, slot, c->life);
 }
 
 static void
@@ -389,7 +406,8 @@ promise_replaced(struct vnode *v, unsigned slot, uint32_t life)
 
 	/* an event may be on its way, and what comes of that is put right */
 	if (c == NULL || c->excused || vk_life(k) == life || k->packets == 0 || v->w->small ||
-	    v->w->now_us - k->life_us < KNOWN_US || !vk_passes(&k->s) || check_found(v->w, slot))
+	    v->w->now_us - k->life_us < KNOWN_US || v->w->now_us - v->woke_us < KNOWN_US ||
+	    v->w->is_stray[life % LIVES] || !vk_passes(&k->s) || check_found(v->w, slot))
 		return;
 	say_due(v, slot);
 	broken(v->w, "a flow that is used gave way to an older one");
