@@ -279,7 +279,8 @@ plan_retry(struct node *n, unsigned peer)
 		*wait = 0;
 		return;
 	}
-	*wait = *wait == 0 ? RETRY_US : *wait * 2 < RETRY_MAX_US ? *wait * 2 : RETRY_MAX_US;
+	if (*wait == 0)
+		*wait = RETRY_US;
 	t->retry_us[peer] = n->now_us + *wait;
 }
 
@@ -562,6 +563,7 @@ retry(struct node *n)
 	for (i = 0; i < n->npeers; i++)
 		if (t->retry_us[i] != 0 && n->now_us >= t->retry_us[i]) {
 			t->retry_us[i] = 0;
+			t->backoff_us[i] = t->backoff_us[i] * 2 < RETRY_MAX_US ? t->backoff_us[i] * 2 : RETRY_MAX_US;
 			t->todo |= 1u << i;
 		}
 }

@@ -237,17 +237,12 @@ is_excused(const struct vnode *v, unsigned slot, enum vk_fate fate)
 	return v->lapsed[slot] == c->life || is_lapsed(v, slot, c->life);
 }
 
+/* Who has what under that tuple. */
 static void
-say_due(const struct vnode *v, unsigned slot)
+say_slot(const struct world *w, unsigned slot)
 {
-	const struct world	*w = v->w;
-	const struct client	*c = &w->client[slot];
-	const struct kflow	*k = &v->kernel[slot];
-	unsigned		 i, o;
+	unsigned	 i, o;
 
-	sim_say(w, "client %u: life %u, %llu packets, path %d; node %u has life %u, port %u for %u, %s",
-	    slot, c->life, (unsigned long long)c->passes, c->path, v->i, vk_life(k), k->s.port, c->port,
-	    k->liberal ? "liberal" : "strict");
 	for (i = 0; i < w->n; i++) {
 		if (vk_life(&w->v[i].kernel[slot]) != 0)
 			sim_say(w, "  the kernel of node %u has life %u, %u packets", i,
@@ -256,6 +251,19 @@ say_due(const struct vnode *v, unsigned slot)
 			if (o != i && check_life(&w->v[i], o, slot) != 0)
 				check_say_copy(&w->v[i], o, slot);
 	}
+}
+
+static void
+say_due(const struct vnode *v, unsigned slot)
+{
+	const struct world	*w = v->w;
+	const struct client	*c = &w->client[slot];
+	const struct kflow	*k = &v->kernel[slot];
+
+	sim_say(w, "client %u: life %u, %llu packets, path %d; node %u has life %u, port %u for %u, %s",
+	    slot, c->life, (unsigned long long)c->passes, c->path, v->i, vk_life(k), k->s.port, c->port,
+	    k->liberal ? "liberal" : "strict");
+	say_slot(w, slot);
 }
 
 /* The flow has been due for too long? */
@@ -382,8 +390,11 @@ promise_removed(struct vnode *v, unsigned slot)
 	if (slot >= SHARED) {
 		/* of datagrams nobody knows whether they belong to an older flow, nor without a clock */
 		if (!w->clocks && (slot - SHARED) / OWN == v->i && vk_is_tcp(slot) && v->kernel[slot].s.tcp_state != FLOW_TCP_TIME_WAIT &&
-		    is_used(v, slot) && !v->kernel[slot].hidden && !check_found(w, slot))
+		    is_used(v, slot) && !v->kernel[slot].hidden && !check_found(w, slot)) {
+			sim_say(w, "node %u, slot %u:", v->i, slot);
+			say_slot(w, slot);
 			broken(w, "a flow of the node itself that is used was removed");
+		}
 		return;
 	}
 	if (c == NULL || c->excused || !c->established || v->kernel[slot].hidden || check_found(w, slot))
