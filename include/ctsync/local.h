@@ -178,9 +178,10 @@ int		 local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t tim
 		    bool there, uint64_t since_us, uint64_t now_us) __attribute__((warn_unused_result));
 /*
  * Our own DELETE has removed the entry with that key, and another one is being
- * written: events that come now are those of the other one.
+ * written: events that come now are those of the other one.  True if an event
+ * has come since the adoption began, of the one or the other.
  */
-void		 local_replaced(struct local *l, const uint8_t *key, size_t klen);
+bool		 local_replaced(struct local *l, const uint8_t *key, size_t klen);
 /*
  * The kernel's entry under that key is another one, by our own doing; the table
  * goes on holding the flow.

@@ -260,7 +260,7 @@ ownership_nobody_us(const struct node *n)
 	return ownership_actives(n) > 0 ? 0 : n->ownership->none_us;
 }
 
-/* The peer decides, or has decided while nobody looked, about its flows itself. */
+/* The peer decides about its flows itself from now on. */
 static void
 became_active(struct owner_peer *p)
 {
@@ -278,11 +278,11 @@ ownership_probe(struct node *n, unsigned peer, const struct wire_probe *probe)
 
 	if (!p->probed || active != p->active || taking != p->taking || probe->term != p->term)
 		p->settled_us = n->now_us;
-	rose &= p->probed;
-	if ((active && !p->active) || rose)
+	if (active && !p->active)
 		became_active(p);
 	if (!active)
 		p->heard.held = false;
+	rose &= p->probed;
 	p->active = active;
 	p->taking = taking;
 	p->term = probe->term;

@@ -66,7 +66,7 @@ struct takeover {
 	uint32_t	 jobs;		/* under way */
 	unsigned	 job_peer;	/* of job and drop */
 	struct kjob	*job, *drop;	/* being filled: to be written, to be removed before */
-	struct kjob	*back, *redo;	/* what was written over something newer: to be removed, to be written */
+	struct kjob	*redo;		/* what was written over something newer */
 	struct kjob	*look, *undo;	/* what had ended, and was written: to be asked for, to be deleted */
 
 	/* the command at hand, or the last one */

@@ -13,7 +13,6 @@
 
 /* Tags: the number of the walk (0: an entry was followed) and the peer; or this. */
 #define TAG_MEND	UINT32_MAX	/* puts right what an earlier job wrote */
-#define TAG_BACK	(UINT32_MAX - 1)	/* the same: removes it, to make room for what was there */
 #define TAG_PEER_BITS	5u
 
 static uint32_t
@@ -53,8 +52,7 @@ submit_mended(struct node *n)
 {
 	struct takeover	*t = n->takeover;
 
-	return submit_one(n, &t->back) && submit_one(n, &t->redo) && submit_one(n, &t->look) &&
-	    submit_one(n, &t->undo);
+	return submit_one(n, &t->redo) && submit_one(n, &t->look) && submit_one(n, &t->undo);
 }
 
 bool
@@ -112,11 +110,10 @@ takeover_drop_jobs(struct takeover *t)
 {
 	kjob_free(t->job);
 	kjob_free(t->drop);
-	kjob_free(t->back);
 	kjob_free(t->redo);
 	kjob_free(t->look);
 	kjob_free(t->undo);
-	t->job = t->drop = t->back = t->redo = t->look = t->undo = NULL;
+	t->job = t->drop = t->redo = t->look = t->undo = NULL;
 }
 
 /* --- results ---------------------------------------------------------------------------- */
@@ -186,7 +183,7 @@ mend(struct node *n, struct kjob **j, enum kop op, const uint8_t *body, size_t l
     uint32_t timeout_s)
 {
 	if (*j == NULL && (*j = kjob_new(op, KOWNER_TAKEOVER)) != NULL)
-		(*j)->tag = j == &n->takeover->back ? TAG_BACK : TAG_MEND;
+		(*j)->tag = TAG_MEND;
 	if (*j == NULL || kjob_add(*j, body, len, timeout_s) < 0)
 		n->takeover->spoilt = n->takeover->unsure = true;
 }
@@ -210,10 +207,9 @@ follow_all(struct node *n, const uint8_t *key, size_t klen)
  * has now.
  */
 static void
-mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len, bool there)
+mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len)
 {
 	size_t		 klen = flow_key_len(body, len), olen;
-	struct flow	 ours;
 	uint32_t	 h = local_find(n->local, body, klen);
 	const uint8_t	*own;
 
@@ -224,10 +220,6 @@ mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len
 	if (local_stray(n->local, h))
 		follow_all(n, body, klen);
 	own = ftab_body(feed_table(n->feed), h, &olen);
-	/* what an event has told of here had another translation, which cannot be written in place */
-	if (!there && local_load(n->local, h, &ours) &&
-	    memcmp(&ours.reply, &f->reply, sizeof(f->reply)) != 0)
-		mend(n, &n->takeover->back, KOP_DELETE, body, klen, 0);
 	if (olen != len || memcmp(own, body, len) != 0)
 		mend(n, &n->takeover->redo, KOP_CREATE, own, olen,
 		    takeover_timeout(n, f, ftab_meta(feed_table(n->feed), h)->timeout_s));
@@ -249,7 +241,7 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 	if (!f.expect && local_newer(n->local, body, klen)) {
 		if (!it->there)
 			local_forget_id(n->local, body, klen);
-		mend_newer(n, &f, body, it->len, it->there);
+		mend_newer(n, &f, body, it->len);
 		return;
 	}
 	added = local_adopt(n->local, body, it->len, it->timeout_s, it->there, t->adopt_us,
@@ -294,15 +286,17 @@ static void
 dropped(struct node *n, const struct kjob *j)
 {
 	const struct kitem	*it;
+	const uint8_t		*key;
 	uint32_t		 i;
 	unsigned		 peer = j->tag & ((1u << TAG_PEER_BITS) - 1);
 
 	for (i = 0; i < j->n; i++) {
 		it = &j->items[i];
+		key = j->bytes + it->off;
 		if (it->err == 0)
-			local_replaced(n->local, j->bytes + it->off, it->len);
-		if (cluster_find(n, peer, j->bytes + it->off, it->len) == FTAB_NIL)
-			local_removed(n->local, j->bytes + it->off, it->len, false,
+			n->takeover->unsure |= local_replaced(n->local, key, it->len);
+		if (cluster_find(n, peer, key, it->len) == FTAB_NIL)
+			local_removed(n->local, key, it->len, false,
 			    n->takeover->adopt_us, n->now_us);
 	}
 }
@@ -374,8 +368,6 @@ takeover_job_done(struct node *n, struct kjob *j)
 		created(n, j);
 	} else if (j->op == KOP_GET)
 		looked_at(n, j);
-	else if (j->tag == TAG_BACK)
-		;		/* what comes in its place is in the table */
 	else if (j->tag == TAG_MEND)
 		for (i = 0; i < j->n; i++)	/* a dump may have shown them meanwhile */
 			local_removed(n->local, j->bytes + j->items[i].off, j->items[i].len, true,

@@ -469,7 +469,7 @@ reborn(struct local *l, enum local_event ev, uint32_t h, const struct local_key 
 
 	l->stats.reborn++;
 	local_used(l, h, &nf);
-	*feed_marks(l->feed, h) &= (uint8_t)~LM_REPLACED;
+	*feed_marks(l->feed, h) &= (uint8_t)~(LM_REPLACED | LM_WRITTEN);
 	if (ev == LOCAL_NEW)
 		stray = local_birth(l, k, &nf, now_us);
 	else
@@ -527,6 +527,7 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	}
 	if (other && (f->has & FLOW_HAS_ID) && local_check(l, h, now_us))
 		return;
+	*feed_marks(l->feed, h) &= (uint8_t)~LM_WRITTEN;
 	local_note_reply(l, h, k, f, ev == LOCAL_NEW);
 	lost = ev == LOCAL_UPDATE && may_have_lost_labels(&cur, f);
 	if (!f->commanded)

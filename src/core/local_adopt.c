@@ -14,7 +14,8 @@
 static bool
 is_newer(const struct local *l, uint32_t h)
 {
-	return (local_meta(l, h)->flags & LF_TOUCHED) && local_meta(l, h)->touched >= l->adopt_tick;
+	return (local_meta(l, h)->flags & LF_TOUCHED) && local_meta(l, h)->touched >= l->adopt_tick &&
+	    !(*feed_marks(l->feed, h) & LM_WRITTEN);
 }
 
 static void
@@ -67,6 +68,7 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 	/* an expectation is not told as a copy, but written over by what its node tells later */
 	if (f.copy || f.expect)
 		local_copied(l, h, there);
+	*feed_marks(l->feed, h) |= LM_WRITTEN;
 	if (f.proto == IPPROTO_TCP && !f.expect)
 		local_meta(l, h)->flags |= LF_LIBERAL;
 	if (l->expects.norphans > 0 && f.helper[0] != '\0' && !f.expect)
@@ -83,17 +85,19 @@ local_forget_id(struct local *l, const uint8_t *key, size_t klen)
 		*feed_id(l->feed, h) = 0;
 }
 
-void
+bool
 local_replaced(struct local *l, const uint8_t *key, size_t klen)
 {
 	uint32_t	 h = local_find(l, key, klen);
+	bool		 newer;
 
 	if (h == FTAB_NIL)
-		return;
+		return false;
+	newer = is_newer(l, h);
 	*feed_id(l->feed, h) = 0;
-	/* an event that has come since is one of what was written */
-	if (!is_newer(l, h))
-		*feed_marks(l->feed, h) |= LM_REPLACED;
+	*feed_marks(l->feed, h) |= LM_REPLACED;
+	local_meta(l, h)->flags &= (uint8_t)~LF_TOUCHED;
+	return newer;
 }
 
 bool

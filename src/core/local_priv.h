@@ -33,6 +33,7 @@
 #define LM_STRAY	0x04u		/* see local_stray() */
 #define LM_BASE_UNKNOWN	0x02u		/* of a copy: how many packets the kernel had counted before */
 #define LM_REPLACED	0x08u		/* see local_replaced() */
+#define LM_WRITTEN	0x10u		/* a takeover wrote it, and no event came since */
 
 /* What an event leaves alone. */
 #define LF_KEEP		(LF_LIBERAL | LF_RECHECK)

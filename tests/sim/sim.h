@@ -213,7 +213,7 @@ struct world {
 	uint32_t	 ids, lives;
 	uint64_t	 born_us[LIVES];	/* by number of the life */
 	uint64_t	 dead_us[LIVES];	/* when its client let go of it, 0: not */
-	bool		 is_stray[LIVES];
+	bool		 is_stray[LIVES], is_flushed[LIVES];
 	uint64_t	 settled_us;	/* since when nothing has disturbed anybody */
 	uint64_t	 elected_us;	/* when the address last moved */
 	uint64_t	 own_us;	/* next packet of a node's own traffic */

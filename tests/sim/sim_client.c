@@ -155,6 +155,8 @@ born(struct world *w, unsigned slot, struct vnode *v)
 	sim_say(w, "client %u: life %u %s at node %u", slot, c->life, found ? "is used again" : "begins", v->i);
 	if (w->is_stray[c->life % LIVES])
 		client_excuse(w, slot, "it uses what a stray of another one has made");
+	if (w->is_flushed[c->life % LIVES])
+		client_excuse(w, slot, "it uses what an operator has flushed elsewhere");
 }
 
 /* Whoever can not know that this node carries packets does not hear of this one. */

@@ -382,6 +382,7 @@ promise_removed(struct vnode *v, unsigned slot)
 	if (w->small)
 		return;
 	if (v->flush_us != 0 && v->flush_us + FLUSH_US > w->now_us) {
+		w->is_flushed[life % LIVES] = true;
 		/* a flush takes its time, and takes what is born meanwhile */
 		if (c != NULL && !promise_lives_on(v, slot, life, false))
 			client_excuse(w, slot, "an operator flushed the kernel");
