@@ -133,7 +133,7 @@ static enum verdict
 against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool full)
 {
 	struct flow	 ours;
-	bool		 spare = is_spare(n, own);
+	bool		 spare = is_spare(n, own), exact;
 
 	/* the kernel has ended it already, with the address */
 	if (!local_load(n->local, own, &ours) || local_is_held(n->local, own))
@@ -146,17 +146,22 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		if (memcmp(&theirs->reply, &ours.reply, sizeof(ours.reply)) != 0)
 			break;		/* this kernel chose another translation */
 		/* a handshake that began here and ended there */
-		if (!theirs->expect && theirs->born != 0 && theirs->born == ours.born &&
-		    !theirs->found && !ours.found && is_behind(&ours, theirs))
+		exact = !theirs->expect && theirs->born != 0 && theirs->born == ours.born &&
+		    !theirs->found && !ours.found;
+		if (exact && is_behind(&ours, theirs))
 			return ENTRY_WRITE;
 		/* a copy must not be renewed from a copy */
 		if (theirs->copy)
 			break;
 		if (spare && (full || differs(theirs, &ours)))
 			return ENTRY_WRITE;
-		/* nor may one that was used become what it was before, or what a stray packet made there */
-		if (full && is_idle(n, own, &ours) && !is_behind(theirs, &ours) &&
-		    !closes(theirs, &ours))
+		/*
+		 * Nor may one that was used become what it was before, or what a
+		 * stray packet made there.  A close is what came of it, unless it
+		 * was that of a former flow.
+		 */
+		if (is_idle(n, own, &ours) && !is_behind(theirs, &ours) &&
+		    (closes(theirs, &ours) ? exact : full))
 			return ENTRY_WRITE;
 		break;
 	case FLOW_LIFE_YOUNGER:

@@ -64,6 +64,30 @@ START_TEST(changes)
 }
 END_TEST
 
+/* Closed at the other node before a failback, or while it goes on there: no leftover outlives that. */
+START_TEST(closed_elsewhere)
+{
+	vk_open(&fw[0], 10, 12);
+	vc_settle();
+	vn_release(&fw[0]);
+	vn_takeover(&fw[1]);
+	vc_settle();
+	vk_state(&fw[1], 10, FLOW_TCP_TIME_WAIT);
+	vc_run_ms(20);
+	vn_release(&fw[1]);
+	vn_takeover(&fw[0]);
+	ck_assert_uint_eq(vk_tcp(&fw[0], 10)->f.tcp_state, FLOW_TCP_TIME_WAIT);
+	vk_state(&fw[1], 11, FLOW_TCP_TIME_WAIT);
+	vc_settle();
+	ck_assert_uint_eq(vk_tcp(&fw[0], 11)->f.tcp_state, FLOW_TCP_TIME_WAIT);
+	/* a packet here says that it lives */
+	vk_mark(&fw[0], vk_tcp(&fw[0], 12), 6, false);
+	vk_state(&fw[1], 12, FLOW_TCP_TIME_WAIT);
+	vc_settle();
+	ck_assert_uint_eq(vk_tcp(&fw[0], 12)->f.tcp_state, FLOW_TCP_ESTABLISHED);
+}
+END_TEST
+
 /* In use here, and the peer tells that the tuple was born again. */
 START_TEST(younger_lives_replace)
 {
@@ -695,6 +719,7 @@ main(void)
 	tcase_add_test(one, told_by_a_standby);
 	tcase_add_test(one, told_by_another_active_node);
 	tcase_add_test(one, changes);
+	tcase_add_test(one, closed_elsewhere);
 	tcase_add_test(one, younger_lives_replace);
 	tcase_add_test(one, related_before_its_master);
 	tcase_add_test(one, held_addresses);
