@@ -226,17 +226,25 @@ record(struct local *l, enum verify_kind kind, const struct flow *here, const st
 		verify_log_add(&l->verified.log, kind, h, hlen, t, tlen);
 }
 
-/* What the table holds and what the kernel shows, as one flow; true if that is no news. */
+/* Another flow has the tuple, and nobody has seen it be born. */
+static void
+begin_anew(const struct local *l, struct flow *merged, uint64_t now_us)
+{
+	merged->incarnation++;
+	merged->copy = false;
+	local_found_now(l, merged, now_us);
+}
+
+/* What the table holds under h and what the kernel shows, as one flow; true if that is no news. */
 static bool
-compare(const struct local *l, const struct flow *cur, const struct flow *f, struct flow *merged)
+compare(const struct local *l, uint32_t h, const struct flow *cur, const struct flow *f,
+    struct flow *merged, uint64_t now_us)
 {
 	*merged = *cur;
 	flow_merge(merged, f);
-	if (cur->id != 0 && (f->has & FLOW_HAS_ID) && cur->id != f->id) {
-		merged->incarnation++;
-		merged->born = 0;
-		merged->found = merged->copy = false;
-	}
+	if ((cur->id != 0 && (f->has & FLOW_HAS_ID) && cur->id != f->id) ||
+	    (*feed_marks(l->feed, h) & LM_REPLACED))
+		begin_anew(l, merged, now_us);
 	return local_passes(l, merged) && same_flow(cur, merged);
 }
 
@@ -270,6 +278,8 @@ correct(struct local *l, uint32_t h, const struct local_key *k, struct flow *mer
 	h = feed_find(l->feed, k->hash, k->key, k->len);
 	if (h == FTAB_NIL)
 		return;
+	if (!merged->copy && !merged->expect)
+		*feed_marks(l->feed, h) &= LM_STRAY;
 	local_meta(l, h)->gen = l->gen;
 	local_meta(l, h)->flags &= LF_LIBERAL;
 	local_meta(l, h)->touched = touched;
@@ -309,7 +319,7 @@ dump_known(struct local *l, uint32_t h, const struct local_key *k, const struct 
 	if ((m->flags & (LF_ASKED | LF_DOUBTED)) || !local_load(l, h, &cur))
 		return;			/* an answer will tell */
 	(void)local_shown(l, h, f, now_us);
-	if (compare(l, &cur, f, &merged)) {
+	if (compare(l, h, &cur, f, &merged, now_us)) {
 		if (!touched && !tell_use(l, h, k, &cur, now_us))
 			agree(l, h, &cur, f, now_us);
 		return;
@@ -501,17 +511,15 @@ got_alive(struct local *l, uint32_t h, const struct local_key *k, const struct f
 	(void)local_shown(l, h, f, now_us);
 	if (flags & LF_HELD)
 		cur.id = 0;		/* its incarnation is a new one in any case */
-	if (compare(l, &cur, f, &merged) && !(flags & LF_HELD)) {
+	if (compare(l, h, &cur, f, &merged, now_us) && !(flags & LF_HELD)) {
 		if (flags & LF_DOUBTED)
 			record(l, VERIFY_MISSING_HERE, NULL, &cur);
 		agree(l, h, &cur, f, now_us);
 		return;
 	}
-	if (flags & LF_HELD) {
-		merged.incarnation++;
-		merged.born = 0;
-		merged.found = false;
-	} else if (flags & LF_DOUBTED)
+	if (flags & LF_HELD)
+		begin_anew(l, &merged, now_us);
+	else if (flags & LF_DOUBTED)
 		record(l, VERIFY_MISSING_HERE, NULL, &merged);
 	else if (local_passes(l, &merged) && !(flags & LF_RECHECK))
 		record(l, VERIFY_CHANGED, &cur, &merged);
@@ -520,11 +528,11 @@ got_alive(struct local *l, uint32_t h, const struct local_key *k, const struct f
 
 /* Is the entry as the kernel has shown it? */
 static bool
-agrees(const struct local *l, uint32_t h, const struct flow *f)
+agrees(const struct local *l, uint32_t h, const struct flow *f, uint64_t now_us)
 {
 	struct flow	 cur, merged;
 
-	return local_load(l, h, &cur) && compare(l, &cur, f, &merged);
+	return local_load(l, h, &cur) && compare(l, h, &cur, f, &merged, now_us);
 }
 
 /* A flow that was asked for, as it was when the question was answered. */
@@ -597,7 +605,7 @@ got_one(struct local *l, const struct kjob *j, uint32_t i, uint64_t now_us)
 	}
 	if ((local_meta(l, h)->flags & LF_ASKED) != j->tag) {
 		/* an event since is newer, but tells only what has changed */
-		if (!gone && !(local_meta(l, h)->flags & LF_ASKED) && !agrees(l, h, &j->flows[i]))
+		if (!gone && !(local_meta(l, h)->flags & LF_ASKED) && !agrees(l, h, &j->flows[i], now_us))
 			local_check_or_dump(l, h, now_us);
 		return;
 	}
