@@ -176,12 +176,14 @@ void		 local_got(struct local *l, struct kjob *j, uint64_t now_us);
  */
 int		 local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s,
 		    bool there, uint64_t since_us, uint64_t now_us) __attribute__((warn_unused_result));
+/* The kernel's id of entry h, 0 if it is not known. */
+uint32_t	 local_id(const struct local *l, uint32_t h);
 /*
- * Our own DELETE has removed the entry with that key, and another one is being
- * written: events that come now are those of the other one.  True if an event
- * has come since the adoption began, of the one or the other.
+ * Our own DELETE has removed the entry with that key and id, and another one is
+ * being written: events that come now are those of the other one.  False if an
+ * event has told of another entry since, made by a packet.
  */
-bool		 local_replaced(struct local *l, const uint8_t *key, size_t klen);
+bool		 local_replaced(struct local *l, const uint8_t *key, size_t klen, uint32_t id);
 /*
  * The kernel's entry under that key is another one, by our own doing; the table
  * goes on holding the flow.

@@ -77,6 +77,15 @@ room_for(struct node *n, struct kjob **j, enum kop op)
 	return true;
 }
 
+/* The job has, in place of a timeout, the id of the entry that is to go. */
+static bool
+drop(struct node *n, const uint8_t *key, size_t klen)
+{
+	uint32_t	 own = local_find(n->local, key, klen);
+
+	return kjob_add(n->takeover->drop, key, klen, own != FTAB_NIL ? local_id(n->local, own) : 0) == 0;
+}
+
 bool
 takeover_put(struct node *n, unsigned peer, uint32_t h, enum verdict v, const struct flow *f)
 {
@@ -95,9 +104,9 @@ takeover_put(struct node *n, unsigned peer, uint32_t h, enum verdict v, const st
 	if (!room_for(n, &t->job, KOP_CREATE) ||
 	    (v >= ENTRY_REPLACE && !room_for(n, &t->drop, KOP_DELETE)))
 		return false;
-	if (v == ENTRY_REPLACE && kjob_add(t->drop, body, flow_key_len(body, len), 0) < 0)
+	if (v == ENTRY_REPLACE && !drop(n, body, flow_key_len(body, len)))
 		return false;
-	if (v == ENTRY_REPLACE_REVERSED && kjob_add(t->drop, t->in_way, t->in_way_len, 0) < 0)
+	if (v == ENTRY_REPLACE_REVERSED && !drop(n, t->in_way, t->in_way_len))
 		return false;
 	if (kjob_add(t->job, body, len, takeover_timeout(n, f, m->timeout_s)) < 0)
 		return false;
@@ -294,7 +303,7 @@ dropped(struct node *n, const struct kjob *j)
 		it = &j->items[i];
 		key = j->bytes + it->off;
 		if (it->err == 0)
-			n->takeover->unsure |= local_replaced(n->local, key, it->len);
+			n->takeover->unsure |= !local_replaced(n->local, key, it->len, it->timeout_s);
 		if (cluster_find(n, peer, key, it->len) == FTAB_NIL)
 			local_removed(n->local, key, it->len, false,
 			    n->takeover->adopt_us, n->now_us);
@@ -345,11 +354,10 @@ looked_at(struct node *n, const struct kjob *j)
 	for (i = 0; i < j->n; i++) {
 		it = &j->items[i];
 		key = j->bytes + it->off;
-		if (it->err < 0 || local_find(n->local, key, it->len) != FTAB_NIL)
+		if (it->err == -ENOENT || local_find(n->local, key, it->len) != FTAB_NIL)
 			continue;
-		if (adopt_again(n, key, it->len, &j->flows[i]))
-			n->takeover->unsure = true;
-		else if ((j->flows[i].has & FLOW_HAS_PACKETS) && j->flows[i].packets == 0)
+		if (it->err == 0 && !adopt_again(n, key, it->len, &j->flows[i]) &&
+		    (j->flows[i].has & FLOW_HAS_PACKETS) && j->flows[i].packets == 0)
 			mend(n, &n->takeover->undo, KOP_DELETE, key, it->len, 0);
 		else
 			n->takeover->unsure = true;

@@ -85,19 +85,25 @@ local_forget_id(struct local *l, const uint8_t *key, size_t klen)
 		*feed_id(l->feed, h) = 0;
 }
 
+uint32_t
+local_id(const struct local *l, uint32_t h)
+{
+	return *feed_id(l->feed, h);
+}
+
 bool
-local_replaced(struct local *l, const uint8_t *key, size_t klen)
+local_replaced(struct local *l, const uint8_t *key, size_t klen, uint32_t id)
 {
 	uint32_t	 h = local_find(l, key, klen);
-	bool		 newer;
 
 	if (h == FTAB_NIL)
+		return true;
+	if (local_id(l, h) != id)
 		return false;
-	newer = is_newer(l, h);
 	*feed_id(l->feed, h) = 0;
 	*feed_marks(l->feed, h) |= LM_REPLACED;
 	local_meta(l, h)->flags &= (uint8_t)~LF_TOUCHED;
-	return newer;
+	return true;
 }
 
 bool

@@ -220,6 +220,7 @@ flush_kernel(struct vnode *v, bool ours)
 		if (life != 0 && s < SHARED && v->w->client[s].life == life &&
 		    (active || !promise_lives_on(v, s, life, !ours)))
 			client_excuse(v->w, s, "an operator flushed the kernel");
+		v->w->is_flushed[life % LIVES] |= active;
 		if (!ours)
 			vk_end(v, s, true);
 	}

@@ -208,7 +208,18 @@ could_have(const struct vnode *v, unsigned slot, uint32_t life)
 	return false;
 }
 
-/* No kernel has it any more, and all that the node is told of it is that there were copies. */
+/* Is all that the node is told of it that there are copies which nobody uses? */
+static bool
+are_copies(const struct vnode *v, unsigned slot, uint32_t life)
+{
+	unsigned	 i;
+
+	for (i = 0; i < v->w->n; i++)
+		if (i != v->i && check_life(v, i, slot) == life && !check_unused(v, i, slot))
+			return false;
+	return true;
+}
+
 static bool
 is_lapsed(const struct vnode *v, unsigned slot, uint32_t life)
 {
@@ -216,10 +227,9 @@ is_lapsed(const struct vnode *v, unsigned slot, uint32_t life)
 	unsigned		 i;
 
 	for (i = 0; i < w->n; i++)
-		if (vk_life(&w->v[i].kernel[slot]) == life || (i != v->i && check_life(v, i, slot) == life &&
-		    !check_unused(v, i, slot)))
+		if (vk_life(&w->v[i].kernel[slot]) == life)
 			return false;
-	return true;
+	return are_copies(v, slot, life);
 }
 
 static bool
@@ -455,7 +465,8 @@ promise_lapse(struct vnode *v, unsigned slot)
 	if (k->s.replied && (!vk_is_tcp(slot) || k->s.tcp_state == FLOW_TCP_ESTABLISHED) &&
 	    k->packets == 0 && c->last_us <= k->written_us &&
 	    w->now_us - c->last_us + SILENCE_US + S_US < vk_timeout_us(slot) &&
-	    !promise_held_elsewhere(v, slot, life)) {
+	    !promise_held_elsewhere(v, slot, life) &&
+	    !(promise_copy(v, slot, life, NODES) && are_copies(v, slot, life))) {
 		say_due(v, slot);
 		broken(w, "the last copy of a flow that lives was given too little time");
 	}
