@@ -153,7 +153,7 @@ struct vnode {
 	uint64_t	 woke_us;	/* when it last went on after that */
 	uint64_t	 script_us[SCRIPTS];	/* when a script gets to the daemon, 0: none */
 	uint64_t	 due_us;
-	uint64_t	 booted_us;
+	uint64_t	 booted_us;	/* its last boot, 0: it never rebooted */
 	struct wire_boot boot;
 	int64_t		 wall_s;	/* how wrong its clock goes */
 	uint32_t	 max_flows, max_tombs;

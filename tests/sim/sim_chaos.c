@@ -168,6 +168,7 @@ chaos_reboot(struct vnode *v, uint64_t back_us)
 
 	sim_say(w, "node %u: its machine dies", v->i);
 	check_reboot(v);
+	v->booted_us = w->now_us + back_us;
 	sim_stop(v);
 	vk_clear(v);
 	sim_fill(w, v->boot.boot_id, sizeof(v->boot.boot_id));

@@ -498,7 +498,10 @@ is_wanted(const struct world *w, const struct vnode *v, unsigned slot, uint32_t 
 			continue;
 		n++;
 		*since_us = later(*since_us, a->kernel[slot].ended_us);
-		has = a->kernel[slot].s.there || (a->refused[slot].life == life && a->refused[slot].until_us != 0);
+		/* what it had before it rebooted is kept as well */
+		has = a->kernel[slot].s.there || (a->booted_us != 0 &&
+		    a->booted_us + LEASE_US + 2 * S_US > w->now_us && check_life(v, i, slot) != 0) ||
+		    (a->refused[slot].life == life && a->refused[slot].until_us != 0);
 	}
 	return n != 1 || has;
 }
