@@ -68,6 +68,7 @@ struct kflow {
 	uint64_t	 asked_us;	/* when a purge last asked for it */
 	uint64_t	 expires_us;
 	uint32_t	 packets;	/* that passed here */
+	bool		 second;	/* written from a copy that nobody used: it has less time */
 	bool		 hidden;	/* a life that the filter leaves out was written over */
 	bool		 liberal;	/* of TCP: windows do not matter */
 	bool		 maxack;	/* MAXACK_SET in both directions */

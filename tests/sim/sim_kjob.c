@@ -152,6 +152,7 @@ work_create(struct vnode *v, struct kjob *j, struct kitem *it)
 	vk_become(v, slot, &s);
 	k->expires_us = v->w->now_us + it->timeout_s * 1000000ull;
 	k->written_us = v->w->now_us;
+	k->second = f.copy;
 	/* it has to see the windows again */
 	k->liberal = vk_is_tcp(slot);
 	k->maxack = false;

@@ -465,8 +465,7 @@ promise_lapse(struct vnode *v, unsigned slot)
 	if (k->s.replied && (!vk_is_tcp(slot) || k->s.tcp_state == FLOW_TCP_ESTABLISHED) &&
 	    k->packets == 0 && c->last_us <= k->written_us &&
 	    w->now_us - c->last_us + SILENCE_US + S_US < vk_timeout_us(slot) &&
-	    !promise_held_elsewhere(v, slot, life) &&
-	    !(promise_copy(v, slot, life, NODES) && are_copies(v, slot, life))) {
+	    !promise_held_elsewhere(v, slot, life) && !k->second) {
 		say_due(v, slot);
 		broken(w, "the last copy of a flow that lives was given too little time");
 	}
