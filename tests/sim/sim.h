@@ -144,6 +144,8 @@ struct vnode {
 	uint32_t	 term;
 	bool		 wished;	/* somebody has asked for a role: */
 	enum node_role	 wish;
+	uint64_t	 wrong_us;	/* since when it has another one, 0: it has that */
+	bool		 typed;		/* an operator has asked for another one since */
 
 	bool		 up;		/* the machine runs */
 	bool		 has;		/* it has the address */

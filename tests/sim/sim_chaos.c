@@ -34,6 +34,7 @@ command(struct vnode *v, enum node_role role, const char *who)
 	} else
 		node_release(v->node, v->w->now_us);
 	v->flapped = false;
+	v->typed = strcmp(who, "an operator") == 0;
 	v->due_us = 0;
 }
 

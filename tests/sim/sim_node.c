@@ -30,8 +30,8 @@
 #include "sim.h"
 
 #define STORM_US	(2000 * MS)
-#define BOUND_PERCENT	25u		/* of the seeds may break a promise to clients */
-#define BOUND_SEEDS	100u		/* if there are so many */
+#define BOUND_PERCENT	1u		/* of the seeds may break a promise to clients */
+#define BOUND_SEEDS	500u		/* if there are so many */
 #define EPISODES	5u
 #define STEP_US		MS
 #define JUMP_US		(50 * MS)	/* the longest step */

@@ -6,7 +6,7 @@
  * each flow that its client still wants, translated as ever and with windows
  * that let packets pass, if it could have it: if its own kernel or one of its
  * copies holds the flow, or the kernel of a node that it can talk to.  It does
- * not say that it is ready before that.  The last copy of such a flow is not
+ * not say that it is ready before that.  It is active, or not, as was asked last.  The last copy of such a flow is not
  * removed from a kernel, nor an entry that is used; an entry that carries
  * packets does not give way to an older flow.  Written entries live as long as a
  * client may keep silent.  What has ended goes.  Two active nodes say so.
@@ -339,6 +339,27 @@ check_two(struct vnode *v)
 		broken(w, "two nodes are active, and one of them does not say so");
 }
 
+/* Has the daemon the role that was asked for last, as far as it can know that? */
+static void
+check_role(struct vnode *v)
+{
+	struct world	*w = v->w;
+	enum node_role	 wish = w->follow ? (v->has ? NODE_ACTIVE : NODE_STANDBY) : v->wish;
+	bool		 pending = false;
+	unsigned	 i;
+
+	for (i = 0; i < SCRIPTS; i++)
+		pending |= v->script_us[i] != 0;
+	if (!sim_runs(v) || pending || v->typed || !(w->follow || v->wished) || node_role(v->node) == wish)
+		v->wrong_us = 0;
+	else if (v->wrong_us == 0)
+		v->wrong_us = w->now_us;
+	if (is_since(w, v->wrong_us, S_US)) {
+		sim_say(w, "node %u is %s", v->i, wish == NODE_ACTIVE ? "not active" : "active");
+		sim_bad(w, "a node does not have the role that was asked for");
+	}
+}
+
 void
 promise_run(struct world *w)
 {
@@ -361,6 +382,7 @@ promise_run(struct world *w)
 			else
 				v->lacks_us[s] = v->hides_us[s] = 0;
 		}
+		check_role(v);
 		if (is_active(v))
 			check_two(v);
 	}
