@@ -5,7 +5,7 @@ One entry is a rule that is taken out of the sources: its name, the simulation
 that has to notice, what it breaks, and the edits (file, old text, new text).  A
 file is named without its folder.  The old text has to be found exactly once.  An
 entry without edits waits for its text.  A second line is a rule that the
-simulation does not miss while the others hold.  Those of clients break only what
+simulation does not miss while the others hold; the unit tests do.  Those of clients break only what
 clients are promised: of that the simulation has a bound, which fewer seeds show.
 """
 
@@ -142,7 +142,7 @@ MUTATIONS = [
                "f->doubt.pending_us;", "\tage = f->doubt.pending_us;")]),
     M("no_pending_age", "node", "a claim ignores what has not been sent", [
         (RECV, "\tage = f->doubt.kernel_us > f->doubt.pending_us ? f->doubt.kernel_us : "
-               "f->doubt.pending_us;", "\tage = f->doubt.kernel_us;")]),
+               "f->doubt.pending_us;", "\tage = f->doubt.kernel_us;")], second=True),
     M("late_ignored", "node", "what a dump has found counts as told at once", [
         (NODE, "\td.kernel_us = older(n, d.kernel_us, still_late(n));\n", "")]),
     M("dump_removes", "node", "what a dump does not show is gone, nobody asks", [
@@ -157,7 +157,7 @@ MUTATIONS = [
         (ENTRY, "\tif (pass == PASSES)\n\t\treturn p < PASS_RELATED || local_has_master(n->local, f);\n", ""),
         (ENTRY, "\tif (p > pass)\n\t\treturn false;\n", "")]),
     M("expects_stay", "node", "expectations stay when their master is left out", [
-        (LOCAL, "\t\tl->audit |= h != FTAB_NIL && f->helper[0] != '\\0' && !f->expect;\n", "")]),
+        (LOCAL, "\t\tl->audit |= h != FTAB_NIL && f->helper[0] != '\\0' && !f->expect;\n", "")], second=True),
     M("stale_answer", "node", "an answer overrides an event that came since the question", [
         (DUMP, "\tif ((local_meta(l, h)->flags & LF_ASKED) != j->tag) {", "\tif (gone) {")]),
     M("no_lease", "node", "flows of a node that has rebooted are swept", [
@@ -180,7 +180,7 @@ MUTATIONS = [
         (OWNERSHIP, "\tif (!ownership_active(n))\n\t\treturn;\n\ttakeover_pass(n, peer);\n\twindows_loosen_all(n);",
          ""),
         (OWNERSHIP, "\t\tp->generation = generations;\n\t\tif (ownership_active(n))\n\t\t\ttakeover_pass(n, i);",
-         "\t\tp->generation = generations;")], clients=True),
+         "\t\tp->generation = generations;")], second=True),
     M("stale_scripts", "node", "a script that comes late brings what it was started with", [
         (CHAOS, "v->script_us[i] = v->w->now_us + 1 + late_us;",
          "v->script_us[i] = (v->w->now_us + 2 + late_us) / 2 * 2 + (role == NODE_ACTIVE);"),
@@ -213,7 +213,7 @@ MUTATIONS = [
         (PURGE, "if (removed || flow_key_expects(body) || (own != FTAB_NIL && !local_unused(n->local, own)))",
          "if (removed || flow_key_expects(body))"),
         (PURGE, "\t\t    local_still_unused(n->local, got->bytes + it->off, it->len, &got->flows[i]) &&\n",
-         "")], clients=True),
+         "")], second=True),
     M("stale_windows", "node", "a pass leaves the windows of what is there already", [
         (ENTRY, "return full && theirs->proto == IPPROTO_TCP",
          "return false && full && theirs->proto == IPPROTO_TCP")]),
