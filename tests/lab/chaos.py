@@ -13,7 +13,7 @@ import sys
 import time
 
 import events
-from keepalived import MODES, Live, Pair, live_connections, unknowable
+from keepalived import MODES, Live, Pair, keep_state, live_connections, unknowable
 from lab import LabError, install_signals
 
 ANY = ("active", "standby", "fw1", "fw2")
@@ -154,6 +154,8 @@ class Chaos:
 
     def check(self, lab, traffic, name, began):
         pending, failed = traffic.wait_alive()
+        if pending:
+            keep_state(lab)
         missing = live_connections(lab) - set(lab.wait_master().tcp_table())
         if missing and not pending:
             self.fail(f"{name}: {len(missing)} live connections have no entry: {sorted(missing)[:3]}")

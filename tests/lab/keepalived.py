@@ -531,6 +531,20 @@ def live_connections(lab):
     return found
 
 
+def keep_state(lab):
+    """What the kernels know of connections, for whoever has to find out why some of them stall."""
+    lab.keep = True
+    for fw in (lab.fw1, lab.fw2):
+        listing = "".join(fw.run("conntrack", "-L", "-p", "tcp", "-f", family, "-o", "id,extended",
+                                 check=False).stdout for family in ("ipv4", "ipv6"))
+        (lab.run_dir / f"stalled-{fw.name}.conntrack").write_text(listing)
+        (lab.run_dir / f"stalled-{fw.name}.counters").write_text(
+            fw.run("nft", "list", "counters", check=False).stdout)
+    for host in (lab.client, lab.server):
+        (lab.run_dir / f"stalled-{host.name}.sockets").write_text(
+            host.run("ss", "-Hntio", check=False).stdout)
+
+
 def established(fw):
     return {key for key, state in fw.tcp_table().items() if state == "ESTABLISHED" and key[3] in PORTS}
 
@@ -584,6 +598,8 @@ def measure(lab, name, event, traffic=None, dead_after_s=0, settle_s=60, after=2
     if after:
         traffic.wait_opened(after)
     pending, _failed = traffic.wait_alive()
+    if pending:
+        keep_state(lab)
     active = lab.master()
     missing = live_connections(lab) - set(active.tcp_table()) if active else ()
     reports = traffic.finish()
