@@ -219,7 +219,7 @@ MUTATIONS = [
          "return false && full && theirs->proto == IPPROTO_TCP")]),
     M("own_windows", "node", "a takeover leaves the windows of the kernel's own entries", [
         (TAKE, "\t\townership_activate(n);\n\t\twindows_loosen_all(n);",
-         "\t\townership_activate(n);")]),
+         "\t\townership_activate(n);")], clients=True),
     M("strict_beside", "node", "windows become strict while another node is active", [
         (WINDOWS, "n->conf.liberal && ownership_actives(n) == 1 && ownership_active(n)",
          "n->conf.liberal && ownership_active(n)"),
@@ -229,10 +229,10 @@ MUTATIONS = [
          "")]),
     M("one_pass", "node", "a pass is not repeated for what is missing", [
         (TAKE, "\tt->retry_us[peer] = n->now_us + *wait;",
-         "\tt->retry_us[peer] = 0;")]),
+         "\tt->retry_us[peer] = 0;")], clients=True),
     M("copies_lapse", "node", "what lapses here has ended, whoever else holds it", [
         (LIVES, "how == LOCAL_END_COMMANDED ? active : how == LOCAL_END_USED && closing(f);",
-         "how != LOCAL_END_USED ? active : how == LOCAL_END_USED || closing(f);")]),
+         "how != LOCAL_END_USED ? active : how == LOCAL_END_USED || closing(f);")], clients=True),
     M("role_filters", "node", "a takeover of an active node takes nothing", [
         (TAKE, "\tt->command = true;\n\tbegin_walk(n, all_peers(n), all_peers(n));",
          "\tt->command = true;\n\tbegin_walk(n, what == NODE_TAKEOVER && ownership_took_over_us(n) != n->now_us ? 0 : all_peers(n), all_peers(n));")], second=True),
