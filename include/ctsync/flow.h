@@ -223,6 +223,7 @@ struct flow {
 };
 
 #define FLOW_KEY_MAX		40	/* bytes of the longest packed key (IPv6 with zone) */
+#define FLOW_BORN_MAX		4000000000000u	/* ms: no cluster time is as late as that (the year 2096) */
 #define FLOW_BODY_MAX		1024	/* bytes of the longest body that is taken */
 #define FLOW_BODY_OWN_MAX	298	/* bytes that a body without unknown attributes needs at most */
 

@@ -227,7 +227,8 @@ struct kct_job	*kct_job_new(enum kct_op op, unsigned options, kct_done_fn done, 
  * Add a flow by its body (flow.h).  Other operations than create and update
  * read no further than the key and take a bare key as well.  0; -ENOSPC at
  * KCT_JOB_ITEMS, -ENOMEM, -EINVAL if len is 0 or above FLOW_BODY_MAX.
- * Copies body.
+ * Copies body.  A delete takes, in place of a timeout, the id of the entry that
+ * is meant, or 0: another one with that key is left alone, with -ENOENT.
  */
 int		 kct_job_add(struct kct_job *j, const uint8_t *body, size_t len,
 		    uint32_t timeout_s) __attribute__((warn_unused_result));

@@ -161,6 +161,8 @@ uint64_t	 local_unknown_us(const struct local *l);
 bool		 local_complete(const struct local *l);
 /* Has the kernel been read since the table was empty?  What it lacks is not in the kernel then, as far as events tell. */
 bool		 local_known(const struct local *l);
+/* Since when; monotonic, microseconds. */
+uint64_t	 local_known_us(const struct local *l);
 /* Forget all flows; local_overrun() before that has them read again.  The peers are told that they need not have ended. */
 void		 local_empty(struct local *l, uint64_t now_us);
 

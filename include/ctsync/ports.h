@@ -36,7 +36,7 @@ enum kowner {
 struct kitem {
 	uint32_t	 off;		/* of the body in bytes */
 	uint16_t	 len;
-	uint32_t	 timeout_s;
+	uint32_t	 timeout_s;	/* KOP_DELETE: the id of the entry that is meant, 0: any */
 	bool		 there;		/* KOP_CREATE: the kernel had the flow, and it was brought up to date */
 	int		 err;		/* 0 or -errno; -EEXIST of KOP_CREATE: another flow is in the way */
 };

@@ -169,7 +169,7 @@ delete_unused(struct node *n, const struct kjob *got)
 		if (local_use(n->local, key, it->len, &got->flows[i],
 		    (uint32_t)(n->conf.purge_us / 1000000)) != LOCAL_USE_NONE)
 			continue;
-		if (kjob_add(j, key, it->len, 0) < 0)
+		if (kjob_add(j, key, it->len, got->flows[i].id) < 0)
 			break;
 	}
 	submit_delete(n, j, &n->purge->jobs);
@@ -252,7 +252,7 @@ delete_ended(struct node *n, const struct kjob *got)
 		if (it->err == 0 && ownership_active(n) &&
 		    !told_by_another(n, NODE_PEERS_MAX, got->bytes + it->off, it->len) &&
 		    local_still_unused(n->local, got->bytes + it->off, it->len, &got->flows[i]) &&
-		    kjob_add(j, got->bytes + it->off, it->len, 0) < 0)
+		    kjob_add(j, got->bytes + it->off, it->len, got->flows[i].id) < 0)
 			break;
 	}
 	submit_delete(n, j, &n->purge->ended_jobs);

@@ -150,7 +150,7 @@ begin_adoption(struct node *n)
 {
 	struct takeover	*t = n->takeover;
 
-	if (t->adopting && (t->jobs > 0 || t->job != NULL || t->drop != NULL))
+	if (t->adopting && takeover_writing(t))
 		return;			/* earlier jobs are not done */
 	if (t->adopting)
 		end_adoption(n);
@@ -439,7 +439,7 @@ follow_peer(struct node *n, unsigned peer)
 static bool
 may_follow(const struct node *n)
 {
-	return n->takeover->queued && n->takeover->jobs == 0 && ownership_active(n) &&
+	return n->takeover->queued && !takeover_writing(n->takeover) && ownership_active(n) &&
 	    local_known(n->local);
 }
 
@@ -611,7 +611,7 @@ takeover_run(struct node *n)
 	if (may_follow(n) && n->now_us - t->adopt_us >= FOLLOW_US)
 		more = follow(n);
 	(void)takeover_submit(n);
-	if (t->jobs > 0 || t->job != NULL || t->queued)
+	if (takeover_writing(t) || t->queued)
 		return more;
 	if (t->adopting)
 		end_adoption(n);

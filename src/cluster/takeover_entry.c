@@ -79,10 +79,13 @@ is_spare(const struct node *n, uint32_t own)
 static bool
 is_idle(const struct node *n, uint32_t own, const struct flow *ours)
 {
-	uint64_t	 since_us = ownership_took_over_us(n);
+	uint64_t	 since_us = ownership_took_over_us(n), known_us = local_known_us(n->local);
 
 	if (since_us == 0 || n->now_us - since_us >= IDLE_US)
 		return false;
+	/* a dump shows what was there before */
+	if (known_us > since_us)
+		since_us = known_us;
 	if (ours->found && ours->born + (n->now_us - since_us) / 1000 > ownership_clock_ms(n))
 		return false;
 	return !local_touched(n->local, own, ownership_standby_us(n));

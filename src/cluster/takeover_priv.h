@@ -96,5 +96,7 @@ bool		 takeover_put(struct node *n, unsigned peer, uint32_t h, enum verdict v,
 /* Hand over what is being filled; false: it has to wait. */
 bool		 takeover_submit(struct node *n);
 void		 takeover_drop_jobs(struct takeover *t);
+/* Is something to be written, or under way to the kernel? */
+bool		 takeover_writing(const struct takeover *t);
 
 #endif

@@ -114,6 +114,13 @@ takeover_put(struct node *n, unsigned peer, uint32_t h, enum verdict v, const st
 	return true;
 }
 
+bool
+takeover_writing(const struct takeover *t)
+{
+	return t->jobs > 0 || t->job != NULL || t->drop != NULL || t->redo != NULL ||
+	    t->look != NULL || t->undo != NULL;
+}
+
 void
 takeover_drop_jobs(struct takeover *t)
 {
@@ -216,8 +223,9 @@ follow_all(struct node *n, const uint8_t *key, size_t klen)
  * has now.
  */
 static void
-mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len)
+mend_newer(struct node *n, const uint8_t *body, size_t len)
 {
+	struct flow	 ours;
 	size_t		 klen = flow_key_len(body, len), olen;
 	uint32_t	 h = local_find(n->local, body, klen);
 	const uint8_t	*own;
@@ -229,9 +237,11 @@ mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len
 	if (local_stray(n->local, h))
 		follow_all(n, body, klen);
 	own = ftab_body(feed_table(n->feed), h, &olen);
-	if (olen != len || memcmp(own, body, len) != 0)
+	if ((olen != len || memcmp(own, body, len) != 0) && local_load(n->local, h, &ours)) {
+		ours.copy = false;		/* an event has told of it */
 		mend(n, &n->takeover->redo, KOP_CREATE, own, olen,
-		    takeover_timeout(n, f, ftab_meta(feed_table(n->feed), h)->timeout_s));
+		    takeover_timeout(n, &ours, ours.timeout_s));
+	}
 }
 
 /* The kernel has written the flow: it is ours, unless our own table keeps it out. */
@@ -250,7 +260,7 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 	if (!f.expect && local_newer(n->local, body, klen)) {
 		if (!it->there)
 			local_forget_id(n->local, body, klen);
-		mend_newer(n, &f, body, it->len);
+		mend_newer(n, body, it->len);
 		return;
 	}
 	added = local_adopt(n->local, body, it->len, it->timeout_s, it->there, t->adopt_us,
@@ -304,7 +314,9 @@ dropped(struct node *n, const struct kjob *j)
 		key = j->bytes + it->off;
 		if (it->err == 0)
 			n->takeover->unsure |= !local_replaced(n->local, key, it->len, it->timeout_s);
-		if (cluster_find(n, peer, key, it->len) == FTAB_NIL)
+		if (it->err < 0 && it->err != -ENOENT)
+			n->takeover->unsure = true;
+		else if (cluster_find(n, peer, key, it->len) == FTAB_NIL)
 			local_removed(n->local, key, it->len, false,
 			    n->takeover->adopt_us, n->now_us);
 	}
@@ -358,9 +370,24 @@ looked_at(struct node *n, const struct kjob *j)
 			continue;
 		if (it->err == 0 && !adopt_again(n, key, it->len, &j->flows[i]) &&
 		    (j->flows[i].has & FLOW_HAS_PACKETS) && j->flows[i].packets == 0)
-			mend(n, &n->takeover->undo, KOP_DELETE, key, it->len, 0);
+			mend(n, &n->takeover->undo, KOP_DELETE, key, it->len, j->flows[i].id);
 		else
 			n->takeover->unsure = true;
+	}
+}
+
+static void
+undone(struct node *n, const struct kjob *j)
+{
+	struct takeover	*t = n->takeover;
+	uint32_t	 i;
+
+	for (i = 0; i < j->n; i++) {
+		/* another entry may have come under the key */
+		t->unsure |= j->items[i].err < 0;
+		if (j->items[i].err == 0)	/* a dump may have shown it meanwhile */
+			local_removed(n->local, j->bytes + j->items[i].off, j->items[i].len, true,
+			    t->adopt_us, n->now_us);
 	}
 }
 
@@ -368,7 +395,6 @@ void
 takeover_job_done(struct node *n, struct kjob *j)
 {
 	struct takeover	*t = n->takeover;
-	uint32_t	 i;
 
 	t->jobs--;
 	if (j->op == KOP_CREATE) {
@@ -377,9 +403,7 @@ takeover_job_done(struct node *n, struct kjob *j)
 	} else if (j->op == KOP_GET)
 		looked_at(n, j);
 	else if (j->tag == TAG_MEND)
-		for (i = 0; i < j->n; i++)	/* a dump may have shown them meanwhile */
-			local_removed(n->local, j->bytes + j->items[i].off, j->items[i].len, true,
-			    t->adopt_us, n->now_us);
+		undone(n, j);
 	else
 		dropped(n, j);
 	(void)submit_mended(n);

@@ -469,7 +469,7 @@ reborn(struct local *l, enum local_event ev, uint32_t h, const struct local_key 
 
 	l->stats.reborn++;
 	local_used(l, h, &nf);
-	*feed_marks(l->feed, h) &= (uint8_t)~(LM_REPLACED | LM_WRITTEN);
+	*feed_marks(l->feed, h) &= (uint8_t)~(LM_REPLACED | LM_WRITTEN | LM_STRAY);
 	if (ev == LOCAL_NEW)
 		stray = local_birth(l, k, &nf, now_us);
 	else
@@ -536,6 +536,7 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	born = cur.born;
 	flow_merge(&cur, f);
 	if (again) {
+		*feed_marks(l->feed, h) &= (uint8_t)~LM_STRAY;
 		(void)local_birth(l, k, &cur, now_us);
 		cur.born = later_birth(born, cur.born);
 	}

@@ -184,6 +184,7 @@ local_dump_begin(struct local *l)
 	l->lacking_us = 0;
 	l->wanted = l->audit = false;
 	l->dumping = true;
+	l->refilling = l->emptied;
 	l->dump_refused = false;
 	l->confirming = false;
 	l->gen++;
@@ -270,6 +271,8 @@ correct(struct local *l, uint32_t h, const struct local_key *k, struct flow *mer
     uint64_t now_us)
 {
 	uint32_t	 touched = local_meta(l, h)->touched;
+	struct flow	 was;
+	bool		 anew = !local_load(l, h, &was) || was.incarnation != merged->incarnation;
 
 	l->stats.dump_changed++;
 	if (!(local_meta(l, h)->flags & LF_HELD))
@@ -279,7 +282,7 @@ correct(struct local *l, uint32_t h, const struct local_key *k, struct flow *mer
 	if (h == FTAB_NIL)
 		return;
 	if (!merged->copy && !merged->expect)
-		*feed_marks(l->feed, h) &= LM_STRAY;
+		*feed_marks(l->feed, h) &= anew ? 0 : LM_STRAY;
 	local_meta(l, h)->gen = l->gen;
 	local_meta(l, h)->flags &= LF_LIBERAL;
 	local_meta(l, h)->touched = touched;
@@ -402,7 +405,10 @@ local_dump_end(struct local *l, int err, uint64_t now_us)
 		log_msg(LOG_NOTICE, "the local table has room again: all flows are replicated");
 	l->no_room = l->dump_refused;
 	l->complete = true;
-	l->emptied &= l->wanted;
+	if (l->refilling)
+		l->emptied = false;
+	if (!l->emptied && l->known_us == 0)
+		l->known_us = now_us;
 	l->confirming = true;
 	l->confirm_h = FTAB_NIL;
 	if (l->verify == VERIFY_DUMPING)
@@ -441,12 +447,20 @@ local_known(const struct local *l)
 	return l->complete && !l->emptied;
 }
 
+uint64_t
+local_known_us(const struct local *l)
+{
+	return l->known_us;
+}
+
 void
 local_empty(struct local *l, uint64_t now_us)
 {
 	uint32_t	 h = FTAB_NIL;
 
 	l->emptied = true;
+	l->refilling = false;
+	l->known_us = 0;
 	while ((h = feed_next(l->feed, h)) != FTAB_NIL)
 		feed_remove(l->feed, h, now_us);
 }

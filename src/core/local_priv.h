@@ -101,6 +101,8 @@ struct local {
 	bool				 dumping;
 	bool				 complete;
 	bool				 emptied;	/* and no dump has filled it since */
+	bool				 refilling;	/* the dump at hand began after that */
+	uint64_t			 known_us;	/* see local_known_us() */
 	bool				 in_event;	/* and the first dump is done: new flows may be held back */
 	bool				 confirming;	/* walking over what the dump lacked */
 	uint32_t			 confirm_h;

@@ -310,6 +310,13 @@ get_reply(struct rbuf *r, struct flow *f)
 }
 
 static int
+get_born(struct rbuf *r, struct flow *f)
+{
+	return f->expect || !rbuf_uint64(r, &f->born) || r->len != 0 || f->born == 0 ||
+	    f->born > FLOW_BORN_MAX ? -EBADMSG : 0;
+}
+
+static int
 get_tcp(struct rbuf *r, struct flow *f)
 {
 	uint8_t	 state, fl0, fl1, scale;
@@ -354,15 +361,12 @@ get_attr(uint8_t type, struct rbuf *r, struct flow *f, bool *known)
 	case FLOW_A_BORN:
 		if (FLOW_KNOWN_MAX < FLOW_A_BORN)
 			break;
-		return f->expect || !rbuf_uint64(r, &f->born) || r->len != 0 || f->born == 0 ?
-		    -EBADMSG : 0;
+		return get_born(r, f);
 	case FLOW_A_FOUND:
 		if (FLOW_KNOWN_MAX < FLOW_A_FOUND)
 			break;
-		if (f->expect || f->born != 0 || !rbuf_uint64(r, &f->born) || r->len != 0 || f->born == 0)
-			return -EBADMSG;
 		f->found = true;
-		return 0;
+		return f->born == 0 ? get_born(r, f) : -EBADMSG;
 	case FLOW_A_COPY:
 		if (FLOW_KNOWN_MAX < FLOW_A_COPY)
 			break;

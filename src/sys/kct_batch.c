@@ -158,6 +158,12 @@ load(const struct kct_job *j, uint32_t i, struct flow *f)
 		rc = flow_unpack_key(j->bytes + it->off, it->len, f, &used);
 	if (rc < 0)
 		return rc;
+	if (j->op == KCT_DELETE) {
+		f->id = it->timeout_s;
+		if (f->id != 0)
+			f->has |= FLOW_HAS_ID;
+		return 0;
+	}
 	f->timeout_s = it->timeout_s;
 	if (it->timeout_s != 0)
 		f->has |= FLOW_HAS_TIMEOUT;

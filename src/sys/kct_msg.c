@@ -668,11 +668,16 @@ kct_build_relax(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
 size_t
 kct_build_delete(uint8_t *buf, size_t cap, uint32_t seq, const struct flow *f)
 {
+	uint8_t	*p;
+
 	if (cap < KCT_MSG_MAX)
 		return 0;
 	if (f->expect)
 		return kct_build_expect_key(buf, IPCTNL_MSG_EXP_DELETE, seq, f);
-	return kct_finish(buf, put_key(buf, IPCTNL_MSG_CT_DELETE, 0, seq, f));
+	p = put_key(buf, IPCTNL_MSG_CT_DELETE, 0, seq, f);
+	if (f->has & FLOW_HAS_ID)
+		p = put_be32(p, CTA_ID, f->id);
+	return kct_finish(buf, p);
 }
 
 size_t

@@ -286,7 +286,8 @@ write_all(enum kct_op op)
 		if (j == NULL && (j = kct_job_new(op, 0, job_done, NULL)) == NULL)
 			errx(1, "out of memory");
 		make_flow(&f, i);
-		if (kct_job_add(j, body, flow_pack(&f, body, sizeof(body)), f.timeout_s) < 0)
+		if (kct_job_add(j, body, flow_pack(&f, body, sizeof(body)),
+		    op == KCT_DELETE ? 0 : f.timeout_s) < 0)
 			errx(1, "kct_job_add");
 		if (kct_job_items(j) < KCT_JOB_ITEMS && i != ENTRIES - 1)
 			continue;

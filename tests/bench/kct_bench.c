@@ -186,7 +186,8 @@ writer_run(enum kct_op op)
 		if (j == NULL)
 			j = kct_job_new(op, KCT_LIBERAL, job_done, NULL);
 		make_flow(&f, i);
-		if (kct_job_add(j, body, flow_pack(&f, body, sizeof(body)), f.timeout_s) < 0)
+		if (kct_job_add(j, body, flow_pack(&f, body, sizeof(body)),
+		    op == KCT_DELETE ? 0 : f.timeout_s) < 0)
 			errx(1, "kct_job_add");
 		if (kct_job_items(j) < JOB && i != nflows - 1)
 			continue;

@@ -453,7 +453,7 @@ END_TEST
 /* The time of birth: a shortest integer that is not 0, and no expectation has one. */
 START_TEST(born_rules)
 {
-	static const uint8_t	 want[] = { 0x0f, 6, 0x12, 0x45, 0x67, 0x89, 0xab, 0xcd };
+	static const uint8_t	 want[] = { 0x0f, 6, 0x01, 0x45, 0x67, 0x89, 0xab, 0xcd };
 	uint8_t			 body[FLOW_BODY_MAX], old[FLOW_BODY_MAX];
 	struct flow		 f, g;
 	size_t			 len;
@@ -469,12 +469,17 @@ START_TEST(born_rules)
 	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\4\0\0\0\0", &f), -EBADMSG);
 	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\0", &f), -EBADMSG);
 	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\11\0\0\0\0\0\0\0\0\1", &f), -EBADMSG);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\6\x03\xa3\x52\x94\x40\x00", &f), 0);
+	ck_assert_uint_eq(f.born, FLOW_BORN_MAX);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\6\x03\xa3\x52\x94\x40\x01", &f), -EBADMSG);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\4\x67\x89\xab\xcd", &f), 0);
 	/* known exactly, or not after that */
 	ck_assert(!f.found);
 	ck_assert_int_eq(UNPACK(17, "\1\1\6\x11\4\x67\x89\xab\xcd", &f), 0);
 	ck_assert_uint_eq(f.born, 0x6789abcd);
 	ck_assert(f.found);
 	ck_assert_int_eq(UNPACK(17, "\1\1\6\x11\1\0", &f), -EBADMSG);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x11\10\xff\xff\xff\xff\xff\xff\xff\xff", &f), -EBADMSG);
 	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\1\7\x11\1\7", &f), -EBADMSG);
 	/* the last of what is known: before what a later version adds */
 	ck_assert_int_eq(UNPACK(17, "\1\1\6\x0f\1\7\x12\1x", &f), 0);
@@ -484,7 +489,7 @@ START_TEST(born_rules)
 
 	fg_flow(&f, AF_INET6, IPPROTO_TCP, FLOW_ZONE_NONE, 0);
 	len = flow_pack(&f, old, sizeof(old));
-	f.born = 0x12456789abcd;
+	f.born = 0x01456789abcd;
 	ck_assert_uint_eq(flow_pack(&f, body, sizeof(body)), len + sizeof(want));
 	ck_assert_mem_eq(body, old, len);
 	ck_assert_mem_eq(body + len, want, sizeof(want));
@@ -492,7 +497,7 @@ START_TEST(born_rules)
 	g = f;
 	g.born = 0;
 	flow_merge(&f, &g);
-	ck_assert_uint_eq(f.born, 0x12456789abcd);
+	ck_assert_uint_eq(f.born, 0x01456789abcd);
 	/* expectations are not born */
 	fg_expect(&f, AF_INET, IPPROTO_TCP, FLOW_ZONE_NONE);
 	len = flow_pack(&f, body, sizeof(body));

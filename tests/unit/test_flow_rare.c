@@ -152,7 +152,7 @@ START_TEST(everything_at_once)
 			fg_flow(&f, AF_INET6, fg_protos[i], zone, 15);
 			fg_rare_all(&f);
 			f.mark = UINT32_MAX;
-			f.born = UINT64_MAX;
+			f.born = FLOW_BORN_MAX;
 			f.status = FLOW_S_REPLICATED;
 			if (f.proto == IPPROTO_GRE)
 				f.status &= ~FLOW_S_FIXED_TIMEOUT;	/* a matter of one kernel */

@@ -227,7 +227,7 @@ make_job(enum kct_op op, unsigned options, const struct flow *f, size_t n)
 	for (i = 0; i < n; i++) {
 		len = flow_pack(&f[i], body, sizeof(body));
 		ck_assert_uint_gt(len, 0);
-		ck_assert_int_eq(kct_job_add(j, body, len, f[i].timeout_s), 0);
+		ck_assert_int_eq(kct_job_add(j, body, len, op == KCT_DELETE ? f[i].id : f[i].timeout_s), 0);
 	}
 	return j;
 }
@@ -277,6 +277,25 @@ START_TEST(own_writes_are_filtered)
 	read_events();
 	ck_assert_uint_eq(total_seen, 0);
 	ck_assert_uint_ne(kct_event_empty_ns(reader), 0);
+}
+END_TEST
+
+/* A delete that names an entry leaves another one with that key alone. */
+START_TEST(deletes_of_one_entry)
+{
+	struct flow	 f = number_flow(1), shown;
+
+	must(writer, KCT_CREATE, 0, &f);
+	shown = get_one(&f);
+	ck_assert(shown.has & FLOW_HAS_ID);
+	f.id = shown.id + 1;
+	run_job(writer, KCT_DELETE, 0, &f, 1);
+	ck_assert_int_eq(out.err[0], ENOENT);
+	ck_assert_uint_eq(get_one(&f).id, shown.id);
+	f.id = shown.id;
+	must(writer, KCT_DELETE, 0, &f);
+	run_job(writer, KCT_GET, 0, &f, 1);
+	ck_assert_int_eq(out.err[0], ENOENT);
 }
 END_TEST
 
@@ -1362,6 +1381,7 @@ make_suite(void)
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, own_writes_are_filtered);
+	tcase_add_test(tc, deletes_of_one_entry);
 	tcase_add_test(tc, others_changes_are_events);
 	tcase_add_test(tc, empty_stamp_stands_while_events_wait);
 	tcase_add_test(tc, overrun_is_reported_once_and_survived);

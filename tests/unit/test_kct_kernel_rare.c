@@ -208,7 +208,7 @@ run_job(struct kct_writer *w, enum kct_op op, const struct flow *f, size_t n)
 	for (i = 0; i < n; i++) {
 		len = flow_pack(&f[i], body, sizeof(body));
 		ck_assert_uint_gt(len, 0);
-		ck_assert_int_eq(kct_job_add(j, body, len, f[i].timeout_s), 0);
+		ck_assert_int_eq(kct_job_add(j, body, len, op == KCT_DELETE ? f[i].id : f[i].timeout_s), 0);
 	}
 	ck_assert_int_eq(kct_submit(w, j), 0);
 	wait_until(&out.done);
