@@ -30,13 +30,14 @@ SIM = "sim_node.c"
 
 
 class M:
-    def __init__(self, name, sim, breaks, edits, second=False, clients=False):
+    def __init__(self, name, sim, breaks, edits, second=False, clients=False, seed=None):
         self.name = name
         self.sim = sim
         self.breaks = breaks
         self.edits = edits
         self.second = second
         self.clients = clients
+        self.seed = seed        # one that noticed once: it is tried first
 
 
 MUTATIONS = [
@@ -144,9 +145,9 @@ MUTATIONS = [
         (RECV, "\tage = f->doubt.kernel_us > f->doubt.pending_us ? f->doubt.kernel_us : "
                "f->doubt.pending_us;", "\tage = f->doubt.kernel_us;")], second=True),
     M("late_ignored", "node", "what a dump has found counts as told at once", [
-        (NODE, "\td.kernel_us = older(n, d.kernel_us, still_late(n));\n", "")]),
+        (NODE, "\td.kernel_us = older(n, d.kernel_us, still_late(n));\n", "")], seed=450),
     M("dump_removes", "node", "what a dump does not show is gone, nobody asks", [
-        (DUMP, "\t\tif (!add_question(l, j, h))\n\t\t\tbreak;", "\t\tlocal_remove(l, h, true, 1);")]),
+        (DUMP, "\t\tif (!add_question(l, j, h))\n\t\t\tbreak;", "\t\tlocal_remove(l, h, true, 1);")], seed=118),
     M("update_whole", "node", "an update is taken for all that there is to know of a flow", [
         (LOCAL, "return has_common(f) && (ev == LOCAL_NEW || f->expect);", "return has_common(f);")]),
     M("no_delta", "node", "what events told of a flow while it was asked for is forgotten", [
@@ -170,7 +171,7 @@ MUTATIONS = [
         (TAKE, "\tif (!(f->status & FLOW_S_ASSURED))\n\t\treturn 2;",
          "\tif (!(f->status & FLOW_S_ASSURED))\n\t\treturn 9;")]),
     M("delete_claims", "node", "what a standby lets go of counts as known at once", [
-        (FRESH, "\td.kernel_us = older(n, d.kernel_us, f->delete_us);\n", "")]),
+        (FRESH, "\td.kernel_us = older(n, d.kernel_us, f->delete_us);\n", "")], seed=122),
     # Rules of ownership.
     M("no_retake", "node", "an active node does not look again at a peer that stopped being active, or came back", [
         (OWNERSHIP, "\tif (ownership_active(n) && (stopped || rose))\n\t\ttakeover_pass(n, peer);",
@@ -191,7 +192,7 @@ MUTATIONS = [
         (SIM, "v->wished ? v->wish : v->role;", "v->role;")], clients=True),
     M("no_follow", "node", "an active node does not follow what its peers tell", [
         (NODE, "\ttakeover_told(r->node, r->peer, h);",
-         "\t(void)r;\n\t(void)h;")]),
+         "\t(void)r;\n\t(void)h;")], seed=1039),
     M("not_of_actives", "node", "an active node follows only peers that are not active", [
         (NODE, "\ttakeover_told(r->node, r->peer, h);",
          "\tif (!ownership_peer_active(r->node, r->peer))\n\t\ttakeover_told(r->node, r->peer, h);")], clients=True),
@@ -216,7 +217,7 @@ MUTATIONS = [
          "")], second=True),
     M("stale_windows", "node", "a pass leaves the windows of what is there already", [
         (ENTRY, "return full && theirs->proto == IPPROTO_TCP",
-         "return false && full && theirs->proto == IPPROTO_TCP")]),
+         "return false && full && theirs->proto == IPPROTO_TCP")], seed=1303),
     M("own_windows", "node", "a takeover leaves the windows of the kernel's own entries", [
         (TAKE, "\t\townership_activate(n);\n\t\twindows_loosen_all(n);",
          "\t\townership_activate(n);")], clients=True),
@@ -226,7 +227,7 @@ MUTATIONS = [
         (WINDOWS, "ownership_active(n) && ownership_actives(n) > 1 &&",
          "ownership_active(n) && ownership_actives(n) > 99 &&"),
         (OWNERSHIP, "\t\tif (o->role == NODE_ACTIVE)\n\t\t\twindows_loosen_all(n);\n",
-         "")]),
+         "")], seed=1480),
     M("one_pass", "node", "a pass is not repeated for what is missing", [
         (TAKE, "\tt->retry_us[peer] = n->now_us + *wait;",
          "\tt->retry_us[peer] = 0;")], clients=True),
