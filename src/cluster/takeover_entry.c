@@ -114,6 +114,14 @@ is_behind(const struct flow *ours, const struct flow *theirs)
 	return (theirs->status & ~ours->status & (FLOW_S_SEEN_REPLY | FLOW_S_ASSURED)) != 0;
 }
 
+/* An opening packet passed here, and its answer another node: nothing else gets through that entry. */
+static bool
+is_half_open(const struct flow *ours)
+{
+	return ours->proto == IPPROTO_TCP && ours->tcp_state == FLOW_TCP_SYN_SENT &&
+	    !(ours->status & FLOW_S_SEEN_REPLY);
+}
+
 /* Are translation, master and helper the same?  They are given to an entry when it is made. */
 static bool
 is_made_alike(const struct flow *theirs, const struct flow *ours)
@@ -151,7 +159,7 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		/* a handshake that began here and ended there */
 		exact = !theirs->expect && theirs->born != 0 && theirs->born == ours.born &&
 		    !theirs->found && !ours.found;
-		if (exact && is_behind(&ours, theirs))
+		if (is_behind(&ours, theirs) && (exact || (is_half_open(&ours) && !theirs->copy)))
 			return ENTRY_WRITE;
 		/* a copy must not be renewed from a copy */
 		if (theirs->copy)

@@ -88,6 +88,24 @@ START_TEST(closed_elsewhere)
 }
 END_TEST
 
+/* The first SYN passed here and the rest elsewhere, while the daemon did not run. */
+START_TEST(half_open_here)
+{
+	struct flow	 f;
+
+	vn_kill(&fw[0]);
+	vk_open(&fw[1], 10, 10);
+	mk_flow(&f, IPPROTO_TCP, 10);
+	f.tcp_state = FLOW_TCP_SYN_SENT;
+	f.status = FLOW_S_CONFIRMED;
+	vk_put(&fw[0], &f)->f.packets = 1;
+	vn_start(&fw[0]);
+	vc_settle();
+	ck_assert_uint_eq(vk_tcp(&fw[0], 10)->f.tcp_state, FLOW_TCP_ESTABLISHED);
+	ck_assert(vk_tcp(&fw[0], 10)->f.status & FLOW_S_SEEN_REPLY);
+}
+END_TEST
+
 /* In use here, and the peer tells that the tuple was born again. */
 START_TEST(younger_lives_replace)
 {
@@ -720,6 +738,7 @@ main(void)
 	tcase_add_test(one, told_by_another_active_node);
 	tcase_add_test(one, changes);
 	tcase_add_test(one, closed_elsewhere);
+	tcase_add_test(one, half_open_here);
 	tcase_add_test(one, younger_lives_replace);
 	tcase_add_test(one, related_before_its_master);
 	tcase_add_test(one, held_addresses);
