@@ -292,6 +292,14 @@ int	flow_unpack(const uint8_t *body, size_t len, struct flow *f)
 int	flow_unpack_key(const uint8_t *key, size_t len, struct flow *f, size_t *used)
 	    __attribute__((warn_unused_result));
 
+/* Is it in the handshake of TCP? */
+bool	flow_half_open(const struct flow *f);
+/*
+ * Has the flow come further in *other, which is the same life?  Some bits of the
+ * status are only ever set, and a connection does not go back to its handshake.
+ */
+bool	flow_behind(const struct flow *f, const struct flow *other);
+
 /* Which of two flows of one key was born later (doc/wire.md, section 8.1)? */
 enum flow_life {
 	FLOW_LIFE_SAME,

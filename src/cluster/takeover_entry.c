@@ -107,21 +107,6 @@ differs(const struct flow *theirs, const struct flow *ours)
 	return la != lb || memcmp(pa, pb, la) != 0;
 }
 
-/* Has the flow seen packets at the peer that it has not seen here?  These bits are only ever set. */
-static bool
-is_behind(const struct flow *ours, const struct flow *theirs)
-{
-	return (theirs->status & ~ours->status & (FLOW_S_SEEN_REPLY | FLOW_S_ASSURED)) != 0;
-}
-
-/* An opening packet passed here, and its answer another node: nothing else gets through that entry. */
-static bool
-is_half_open(const struct flow *ours)
-{
-	return ours->proto == IPPROTO_TCP && ours->tcp_state == FLOW_TCP_SYN_SENT &&
-	    !(ours->status & FLOW_S_SEEN_REPLY);
-}
-
 /* Are translation, master and helper the same?  They are given to an entry when it is made. */
 static bool
 is_made_alike(const struct flow *theirs, const struct flow *ours)
@@ -159,7 +144,7 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		/* a handshake that began here and ended there */
 		exact = !theirs->expect && theirs->born != 0 && theirs->born == ours.born &&
 		    !theirs->found && !ours.found;
-		if (is_behind(&ours, theirs) && (exact || (is_half_open(&ours) && !theirs->copy)))
+		if (flow_behind(&ours, theirs) && (exact || (flow_half_open(&ours) && !theirs->copy)))
 			return ENTRY_WRITE;
 		/* a copy must not be renewed from a copy */
 		if (theirs->copy)
@@ -171,7 +156,7 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		 * stray packet made there.  A close is what came of it, unless it
 		 * was that of a former flow.
 		 */
-		if (is_idle(n, own, &ours) && !is_behind(theirs, &ours) &&
+		if (is_idle(n, own, &ours) && !flow_behind(theirs, &ours) &&
 		    (closes(theirs, &ours) ? exact : full))
 			return ENTRY_WRITE;
 		break;

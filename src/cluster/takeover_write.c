@@ -219,11 +219,11 @@ follow_all(struct node *n, const uint8_t *key, size_t klen)
 /*
  * The kernel has the flow as it was written.  When it was, an event may have
  * been on its way to us: what the event said goes into the kernel again, to give
- * way later if it was a stray.  If it was an end, the kernel is asked what it
- * has now.
+ * way later if it was a stray, but not if what was written has come further.  If
+ * it was an end, the kernel is asked what it has now.
  */
 static void
-mend_newer(struct node *n, const uint8_t *body, size_t len)
+mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len)
 {
 	struct flow	 ours;
 	size_t		 klen = flow_key_len(body, len), olen;
@@ -234,10 +234,14 @@ mend_newer(struct node *n, const uint8_t *body, size_t len)
 		mend(n, &n->takeover->look, KOP_GET, body, klen, 0);
 		return;
 	}
-	if (local_stray(n->local, h))
-		follow_all(n, body, klen);
 	own = ftab_body(feed_table(n->feed), h, &olen);
-	if ((olen != len || memcmp(own, body, len) != 0) && local_load(n->local, h, &ours)) {
+	if (!local_load(n->local, h, &ours) || (olen == len && memcmp(own, body, len) == 0))
+		return;
+	if (local_stray(n->local, h) || flow_behind(&ours, f))
+		follow_all(n, body, klen);
+	if (flow_behind(&ours, f))
+		n->takeover->unsure = true;
+	else {
 		ours.copy = false;		/* an event has told of it */
 		mend(n, &n->takeover->redo, KOP_CREATE, own, olen,
 		    takeover_timeout(n, &ours, ours.timeout_s));
@@ -260,7 +264,7 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 	if (!f.expect && local_newer(n->local, body, klen)) {
 		if (!it->there)
 			local_forget_id(n->local, body, klen);
-		mend_newer(n, body, it->len);
+		mend_newer(n, &f, body, it->len);
 		return;
 	}
 	added = local_adopt(n->local, body, it->len, it->timeout_s, it->there, t->adopt_us,

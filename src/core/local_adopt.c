@@ -57,7 +57,7 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 		f.incarnation = (uint8_t)(cur.incarnation + (cur.born != f.born));
 		/* it was behind, not unused: see takeover_entry() */
 		in_use = cur.born == f.born && !local_unused(l, h) &&
-		    !(*feed_marks(l->feed, h) & LM_REPLACED) && (f.status & ~cur.status & (FLOW_S_SEEN_REPLY | FLOW_S_ASSURED)) != 0;
+		    !(*feed_marks(l->feed, h) & LM_REPLACED) && flow_behind(&cur, &f);
 	}
 	f.copy = !f.expect && !in_use;
 	local_store(l, h, &k, &f, now_us);

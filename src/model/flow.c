@@ -542,6 +542,20 @@ flow_dccp_state_name(uint8_t state)
 	return state < FLOW_DCCP_STATES ? dccp_states[state] : "UNKNOWN";
 }
 
+bool
+flow_half_open(const struct flow *f)
+{
+	return f->proto == IPPROTO_TCP && !f->expect && (f->tcp_state == FLOW_TCP_SYN_SENT ||
+	    f->tcp_state == FLOW_TCP_SYN_SENT2 || f->tcp_state == FLOW_TCP_SYN_RECV);
+}
+
+bool
+flow_behind(const struct flow *f, const struct flow *other)
+{
+	return (other->status & ~f->status & (FLOW_S_SEEN_REPLY | FLOW_S_ASSURED)) != 0 ||
+	    (flow_half_open(f) && other->tcp_state == FLOW_TCP_ESTABLISHED);
+}
+
 static bool
 same_reply(const struct flow *a, const struct flow *b)
 {

@@ -106,6 +106,31 @@ START_TEST(half_open_here)
 }
 END_TEST
 
+/* An acknowledgement of the other end passes here just before a takeover: that is no news. */
+START_TEST(half_open_and_acknowledged)
+{
+	struct vk_entry	*e;
+
+	vn_release(&fw[0]);
+	vn_takeover(&fw[1]);
+	vc_settle();
+	vk_open(&fw[0], 10, 10);
+	e = vk_tcp(&fw[0], 10);
+	e->f.tcp_state = FLOW_TCP_SYN_SENT;
+	e->f.status = FLOW_S_CONFIRMED;
+	vk_mark(&fw[0], e, 0, false);
+	vc_wait(vk_has(&fw[1], 10, 10));
+	vk_state(&fw[1], 10, FLOW_TCP_ESTABLISHED);
+	vc_settle();
+	vn_release(&fw[1]);
+	e->f.status |= FLOW_S_SEEN_REPLY;
+	vk_mark(&fw[0], e, 0, false);
+	vn_takeover(&fw[0]);
+	vc_settle();
+	ck_assert_uint_eq(e->f.tcp_state, FLOW_TCP_ESTABLISHED);
+}
+END_TEST
+
 /* In use here, and the peer tells that the tuple was born again. */
 START_TEST(younger_lives_replace)
 {
@@ -739,6 +764,7 @@ main(void)
 	tcase_add_test(one, changes);
 	tcase_add_test(one, closed_elsewhere);
 	tcase_add_test(one, half_open_here);
+	tcase_add_test(one, half_open_and_acknowledged);
 	tcase_add_test(one, younger_lives_replace);
 	tcase_add_test(one, related_before_its_master);
 	tcase_add_test(one, held_addresses);
