@@ -198,6 +198,8 @@ bool		 local_load(const struct local *l, uint32_t h, struct flow *f)
 		    __attribute__((warn_unused_result));
 /* Does the local table have the master of that flow or expectation? */
 bool		 local_has_master(const struct local *l, const struct flow *f);
+/* What events have told of entry h is older than what is being adopted. */
+void		 local_overtaken(struct local *l, uint32_t h);
 /* Do we know something newer of the flow than a replica can tell, since the adoption began? */
 bool		 local_newer(const struct local *l, const uint8_t *key, size_t klen);
 /* Is entry h a copy that no packet is known to have used here? */

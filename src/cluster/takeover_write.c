@@ -219,11 +219,11 @@ follow_all(struct node *n, const uint8_t *key, size_t klen)
 /*
  * The kernel has the flow as it was written.  When it was, an event may have
  * been on its way to us: what the event said goes into the kernel again, to give
- * way later if it was a stray, but not if what was written has come further.  If
- * it was an end, the kernel is asked what it has now.
+ * way later if it was a stray.  If it was an end, the kernel is asked what it
+ * has now.
  */
 static void
-mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len)
+mend_newer(struct node *n, const uint8_t *body, size_t len)
 {
 	struct flow	 ours;
 	size_t		 klen = flow_key_len(body, len), olen;
@@ -237,15 +237,27 @@ mend_newer(struct node *n, const struct flow *f, const uint8_t *body, size_t len
 	own = ftab_body(feed_table(n->feed), h, &olen);
 	if (!local_load(n->local, h, &ours) || (olen == len && memcmp(own, body, len) == 0))
 		return;
-	if (local_stray(n->local, h) || flow_behind(&ours, f))
+	if (local_stray(n->local, h))
 		follow_all(n, body, klen);
-	if (flow_behind(&ours, f))
-		n->takeover->unsure = true;
-	else {
-		ours.copy = false;		/* an event has told of it */
-		mend(n, &n->takeover->redo, KOP_CREATE, own, olen,
-		    takeover_timeout(n, &ours, ours.timeout_s));
-	}
+	ours.copy = false;		/* an event has told of it */
+	mend(n, &n->takeover->redo, KOP_CREATE, own, olen,
+	    takeover_timeout(n, &ours, ours.timeout_s));
+}
+
+/* Has an event told of the entry meanwhile that is not overtaken by what was written? */
+static bool
+is_news(struct node *n, const struct flow *f, const uint8_t *key, size_t klen)
+{
+	uint32_t	 h = local_find(n->local, key, klen);
+	struct flow	 ours;
+
+	if (!local_newer(n->local, key, klen))
+		return false;
+	if (h == FTAB_NIL || local_stray(n->local, h) || !local_load(n->local, h, &ours) ||
+	    !flow_behind(&ours, f))
+		return true;
+	local_overtaken(n->local, h);
+	return false;
 }
 
 /* The kernel has written the flow: it is ours, unless our own table keeps it out. */
@@ -261,10 +273,10 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 	if (flow_unpack(body, it->len, &f) < 0)
 		return;
 	/* the end of an expectation may be that of one that had to make room for it: the kernel is asked */
-	if (!f.expect && local_newer(n->local, body, klen)) {
+	if (!f.expect && is_news(n, &f, body, klen)) {
 		if (!it->there)
 			local_forget_id(n->local, body, klen);
-		mend_newer(n, &f, body, it->len);
+		mend_newer(n, body, it->len);
 		return;
 	}
 	added = local_adopt(n->local, body, it->len, it->timeout_s, it->there, t->adopt_us,

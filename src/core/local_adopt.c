@@ -118,6 +118,12 @@ local_newer(const struct local *l, const uint8_t *key, size_t klen)
 	return h == FTAB_NIL ? local_ended_adopting(l, &k) : is_newer(l, h);
 }
 
+void
+local_overtaken(struct local *l, uint32_t h)
+{
+	local_meta(l, h)->flags &= (uint8_t)~LF_TOUCHED;
+}
+
 bool
 local_touched(const struct local *l, uint32_t h, uint64_t since_us)
 {
