@@ -116,26 +116,7 @@ rbuf_u64(struct rbuf *r, uint64_t *v)
 	return true;
 }
 
-/*
- * A big-endian integer that takes up all that is left, 1 to 4 bytes.
- */
-static inline bool
-rbuf_uint(struct rbuf *r, uint32_t *v)
-{
-	uint32_t	 x = 0;
-	size_t		 i;
-
-	if (r->len < 1 || r->len > 4)
-		return false;
-	for (i = 0; i < r->len; i++)
-		x = x << 8 | r->p[i];
-	r->p += r->len;
-	r->len = 0;
-	*v = x;
-	return true;
-}
-
-/* The same, 1 to 8 bytes. */
+/* A big-endian integer that takes up all that is left, 1 to 8 bytes. */
 static inline bool
 rbuf_uint64(struct rbuf *r, uint64_t *v)
 {
@@ -149,6 +130,18 @@ rbuf_uint64(struct rbuf *r, uint64_t *v)
 	r->p += r->len;
 	r->len = 0;
 	*v = x;
+	return true;
+}
+
+/* The same, 1 to 4 bytes. */
+static inline bool
+rbuf_uint(struct rbuf *r, uint32_t *v)
+{
+	uint64_t	 x;
+
+	if (r->len > 4 || !rbuf_uint64(r, &x))
+		return false;
+	*v = (uint32_t)x;
 	return true;
 }
 

@@ -36,7 +36,10 @@ enum kowner {
 struct kitem {
 	uint32_t	 off;		/* of the body in bytes */
 	uint16_t	 len;
-	uint32_t	 timeout_s;	/* KOP_DELETE: the id of the entry that is meant, 0: any */
+	union {
+		uint32_t	 timeout_s;	/* KOP_CREATE */
+		uint32_t	 id;	/* KOP_DELETE: of the entry that is meant, 0: any */
+	};
 	bool		 there;		/* KOP_CREATE: the kernel had the flow, and it was brought up to date */
 	int		 err;		/* 0 or -errno; -EEXIST of KOP_CREATE: another flow is in the way */
 };
@@ -60,7 +63,7 @@ struct kjob {
 
 struct kjob	*kjob_new(enum kop op, enum kowner owner);
 void		 kjob_free(struct kjob *j);
-/* Add a body; 0, -ENOSPC if the job is full, -ENOMEM. */
+/* Add a body, with a timeout or, to a KOP_DELETE, an id; 0, -ENOSPC if the job is full, -ENOMEM. */
 int		 kjob_add(struct kjob *j, const uint8_t *body, size_t len, uint32_t timeout_s)
 		    __attribute__((warn_unused_result));
 

@@ -77,7 +77,7 @@ room_for(struct node *n, struct kjob **j, enum kop op)
 	return true;
 }
 
-/* The job has, in place of a timeout, the id of the entry that is to go. */
+/* The entry that is to go, and no other that a packet makes meanwhile. */
 static bool
 drop(struct node *n, const uint8_t *key, size_t klen)
 {
@@ -329,7 +329,7 @@ dropped(struct node *n, const struct kjob *j)
 		it = &j->items[i];
 		key = j->bytes + it->off;
 		if (it->err == 0)
-			n->takeover->unsure |= !local_replaced(n->local, key, it->len, it->timeout_s);
+			n->takeover->unsure |= !local_replaced(n->local, key, it->len, it->id);
 		if (it->err < 0 && it->err != -ENOENT)
 			n->takeover->unsure = true;
 		else if (cluster_find(n, peer, key, it->len) == FTAB_NIL)

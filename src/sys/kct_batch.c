@@ -159,7 +159,7 @@ load(const struct kct_job *j, uint32_t i, struct flow *f)
 	if (rc < 0)
 		return rc;
 	if (j->op == KCT_DELETE) {
-		f->id = it->timeout_s;
+		f->id = it->id;
 		if (f->id != 0)
 			f->has |= FLOW_HAS_ID;
 		return 0;

@@ -15,7 +15,10 @@
 
 struct kct_item {
 	uint32_t	 off, len;		/* in kct_job.bytes */
-	uint32_t	 timeout_s;
+	union {
+		uint32_t	 timeout_s;	/* KCT_CREATE, KCT_UPDATE, KCT_TIMEOUT */
+		uint32_t	 id;		/* KCT_DELETE */
+	};
 };
 
 struct kct_job {

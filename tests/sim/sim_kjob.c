@@ -201,7 +201,7 @@ work_item(struct vnode *v, struct kjob *j, uint32_t i)
 			vk_expects(v, slot, false, false);
 		return;
 	}
-	if (!k->s.there || (j->op == KOP_DELETE && it->timeout_s != 0 && it->timeout_s != k->id))
+	if (!k->s.there || (j->op == KOP_DELETE && it->id != 0 && it->id != k->id))
 		it->err = -ENOENT;
 	else if (j->op == KOP_GET && v->w->mishaps && sim_below(v->w, 200) == 0)
 		it->err = -ENOBUFS;

@@ -6,10 +6,11 @@
  * each flow that its client still wants, translated as ever and with windows
  * that let packets pass, if it could have it: if its own kernel or one of its
  * copies holds the flow, or the kernel of a node that it can talk to.  It does
- * not say that it is ready before that.  It is active, or not, as was asked last.  The last copy of such a flow is not
+ * not say that it is ready before that.  The last copy of such a flow is not
  * removed from a kernel, nor an entry that is used; an entry that carries
  * packets does not give way to an older flow.  Written entries live as long as a
- * client may keep silent.  What has ended goes.  Two active nodes say so.
+ * client may keep silent.  What has ended goes.  Two active nodes say so.  A node
+ * has the role that was asked for last.
  *
  * These are the excuses, and there are no others:
  *   - nobody whom the node can reach had a copy: the flow was new, or all that

@@ -380,7 +380,7 @@ work_item(struct vnode *v, struct kjob *j, uint32_t i)
 	}
 	e = find(v, j->bytes + it->off, flow_key_len(j->bytes + it->off, it->len));
 	if (e == NULL || !e->there ||
-	    (j->op == KOP_DELETE && it->timeout_s != 0 && it->timeout_s != e->f.id))
+	    (j->op == KOP_DELETE && it->id != 0 && it->id != e->f.id))
 		it->err = -ENOENT;
 	else if (j->op == KOP_GET)
 		vk_show(v, e, &j->flows[i]);
