@@ -254,7 +254,7 @@ is_news(struct node *n, const struct flow *f, const uint8_t *key, size_t klen)
 	if (!local_newer(n->local, key, klen))
 		return false;
 	if (h == FTAB_NIL || local_stray(n->local, h) || !local_load(n->local, h, &ours) ||
-	    !flow_behind(&ours, f))
+	    flow_compare_lives(f, &ours) != FLOW_LIFE_SAME || !flow_behind(&ours, f))
 		return true;
 	local_overtaken(n->local, h);
 	return false;
