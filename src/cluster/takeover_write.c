@@ -244,15 +244,28 @@ mend_newer(struct node *n, const uint8_t *body, size_t len)
 	    takeover_timeout(n, &ours, ours.timeout_s));
 }
 
+/*
+ * Has the kernel another entry under that key?  What is there keeps the
+ * translation that it was made with, whatever is written over it.
+ */
+static bool
+is_made_otherwise(const struct node *n, const struct flow *f, uint32_t h)
+{
+	struct flow	 ours;
+
+	return h != FTAB_NIL && local_id(n->local, h) != 0 && local_load(n->local, h, &ours) &&
+	    memcmp(&ours.reply, &f->reply, sizeof(f->reply)) != 0;
+}
+
 /* Has an event told of the entry meanwhile that is not overtaken by what was written? */
 static bool
-is_news(struct node *n, const struct flow *f, const uint8_t *key, size_t klen)
+is_news(struct node *n, const struct flow *f, const uint8_t *key, size_t klen, bool there)
 {
 	uint32_t	 h = local_find(n->local, key, klen);
 	struct flow	 ours;
 
 	if (!local_newer(n->local, key, klen))
-		return false;
+		return there && is_made_otherwise(n, f, h);
 	if (h == FTAB_NIL || local_stray(n->local, h) || !local_load(n->local, h, &ours) ||
 	    flow_compare_lives(f, &ours) != FLOW_LIFE_SAME || !flow_behind(&ours, f))
 		return true;
@@ -273,7 +286,7 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 	if (flow_unpack(body, it->len, &f) < 0)
 		return;
 	/* the end of an expectation may be that of one that had to make room for it: the kernel is asked */
-	if (!f.expect && is_news(n, &f, body, klen)) {
+	if (!f.expect && is_news(n, &f, body, klen, it->there)) {
 		if (!it->there)
 			local_forget_id(n->local, body, klen);
 		mend_newer(n, body, it->len);
