@@ -71,9 +71,12 @@ void		 ownership_ended_by_us(struct node *n, const uint8_t *key, size_t klen);
 
 /* --- our claims --- */
 
-/* A pass over the peer begins; the kernel or the filter keeps out what has that key; it ends. */
+/*
+ * A pass over the peer begins; the kernel or the filter keeps out what has that
+ * key (true: that is new); it ends.
+ */
 void		 ownership_claim_begin(struct node *n, unsigned peer);
-void		 ownership_claim_except(struct node *n, unsigned peer, const uint8_t *key, size_t klen);
+bool		 ownership_claim_except(struct node *n, unsigned peer, const uint8_t *key, size_t klen);
 void		 ownership_claim_end(struct node *n, unsigned peer, bool whole);
 /* All that the peer has told by now is dealt with. */
 void		 ownership_claim_advance(struct node *n, unsigned peer);

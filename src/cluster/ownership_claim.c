@@ -57,7 +57,8 @@ ownership_claim_begin(struct node *n, unsigned peer)
 	c->pos = recv_applied(n->recv[peer]);
 }
 
-static void
+/* False if the claim names the key already, or cannot name more. */
+static bool
 name(struct claim *c, uint64_t hash)
 {
 	uint64_t	*more;
@@ -65,28 +66,29 @@ name(struct claim *c, uint64_t hash)
 
 	for (i = 0; i < c->n; i++)
 		if (c->except[i] == hash)
-			return;
+			return false;
 	if (c->n == c->cap) {
 		cap = c->cap == 0 ? 16 : c->cap * 2;
 		more = cap > EXCEPT_MAX ? NULL : realloc(c->except, cap * sizeof(*more));
 		if (more == NULL) {
 			c->crowded = true;
-			return;
+			return false;
 		}
 		c->except = more;
 		c->cap = cap;
 	}
 	c->except[c->n++] = hash;
+	return true;
 }
 
-void
+bool
 ownership_claim_except(struct node *n, unsigned peer, const uint8_t *key, size_t klen)
 {
 	struct owner_peer	*p = &n->ownership->peers[peer];
 	uint64_t		 hash = recv_key_hash(n->recv[peer], key, klen);
 
-	name(&p->claim, hash);
-	name(&p->next_claim, hash);
+	(void)name(&p->next_claim, hash);
+	return name(&p->claim, hash);
 }
 
 void

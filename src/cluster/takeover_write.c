@@ -188,7 +188,9 @@ refused(struct node *n, const struct kjob *j, const struct kitem *it)
 	if (counts(t, j))
 		note_failure(&t->result, j, it);
 	t->refused[peer]++;
-	ownership_claim_except(n, peer, body, flow_key_len(body, it->len));
+	/* what is refused for the first time is tried again soon */
+	if (ownership_claim_except(n, peer, body, flow_key_len(body, it->len)))
+		t->backoff_us[peer] = t->retry_us[peer] = 0;
 	/* an older life may have been removed to make room for it */
 	t->unsure |= local_find(n->local, body, flow_key_len(body, it->len)) != FTAB_NIL;
 }
@@ -300,7 +302,7 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 	if (counts(t, j))
 		t->result.adopted += added || (ours && !it->there);
 	if (j->tag != TAG_MEND && !ours && !f.expect)
-		ownership_claim_except(n, j->tag & ((1u << TAG_PEER_BITS) - 1), body, klen);
+		(void)ownership_claim_except(n, j->tag & ((1u << TAG_PEER_BITS) - 1), body, klen);
 }
 
 static void

@@ -26,6 +26,7 @@
  *     for a while that it is active: that one counts now;
  *   - another life of the tuple is there, and of one of the two nobody knows when
  *     it was born, since a daemon found it in its kernel;
+ *   - a peer tells a younger life of the tuple, and nobody has told of its end;
  *   - the filter of a node leaves out the life that is used, but not another one
  *     of the tuple;
  *   - the kernel refused the entry: another flow is in the way, or was until a
@@ -403,6 +404,18 @@ is_used(const struct vnode *v, unsigned slot)
 	return k->packets > 0 && k->packet_us <= asked_us && asked_us - k->packet_us < PURGE_US / 4;
 }
 
+/* Does a copy that v holds have a life of that tuple that was born later? */
+static bool
+told_younger(const struct vnode *v, unsigned slot, uint32_t life)
+{
+	unsigned	 o;
+
+	for (o = 0; o < v->w->n; o++)
+		if (o != v->i && check_life(v, o, slot) > life)
+			return true;
+	return false;
+}
+
 void
 promise_removed(struct vnode *v, unsigned slot)
 {
@@ -424,7 +437,8 @@ promise_removed(struct vnode *v, unsigned slot)
 	if (slot >= SHARED) {
 		/* of datagrams nobody knows whether they belong to an older flow, nor without a clock */
 		if (!w->clocks && (slot - SHARED) / OWN == v->i && vk_is_tcp(slot) && v->kernel[slot].s.tcp_state != FLOW_TCP_TIME_WAIT &&
-		    is_used(v, slot) && !v->kernel[slot].hidden && !check_found(w, slot)) {
+		    is_used(v, slot) && !v->kernel[slot].hidden && !check_found(w, slot) &&
+		    !told_younger(v, slot, life)) {
 			sim_say(w, "node %u, slot %u:", v->i, slot);
 			say_slot(w, slot);
 			broken(w, "a flow of the node itself that is used was removed");
