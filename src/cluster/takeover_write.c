@@ -4,6 +4,7 @@
  * when the kernel has acknowledged it.
  */
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -218,6 +219,20 @@ follow_all(struct node *n, const uint8_t *key, size_t klen)
 			takeover_follow(n, i, h);
 }
 
+/* Does our table hold just that already?  Then it stays what events have made of it. */
+static bool
+is_as_written(const struct node *n, const uint8_t *body, size_t len)
+{
+	uint32_t	 h = local_find(n->local, body, flow_key_len(body, len));
+	const uint8_t	*own;
+	size_t		 olen;
+
+	if (h == FTAB_NIL)
+		return false;
+	own = ftab_body(feed_table(n->feed), h, &olen);
+	return olen == len && memcmp(own, body, len) == 0;
+}
+
 /*
  * The kernel has the flow as it was written.  When it was, an event may have
  * been on its way to us: what the event said goes into the kernel again, to give
@@ -236,9 +251,9 @@ mend_newer(struct node *n, const uint8_t *body, size_t len)
 		mend(n, &n->takeover->look, KOP_GET, body, klen, 0);
 		return;
 	}
-	own = ftab_body(feed_table(n->feed), h, &olen);
-	if (!local_load(n->local, h, &ours) || (olen == len && memcmp(own, body, len) == 0))
+	if (!local_load(n->local, h, &ours) || is_as_written(n, body, len))
 		return;
+	own = ftab_body(feed_table(n->feed), h, &olen);
 	if (local_stray(n->local, h))
 		follow_all(n, body, klen);
 	ours.copy = false;		/* an event has told of it */
@@ -292,6 +307,10 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 		if (!it->there)
 			local_forget_id(n->local, body, klen);
 		mend_newer(n, body, it->len);
+		return;
+	}
+	if (j->tag == TAG_MEND && is_as_written(n, body, it->len)) {
+		local_set_liberal(n->local, body, klen, f.proto == IPPROTO_TCP && !f.expect);
 		return;
 	}
 	added = local_adopt(n->local, body, it->len, it->timeout_s, it->there, t->adopt_us,
