@@ -139,8 +139,12 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		/* what cannot be written in place is wrong in the entry of a stray */
 		if (local_stray(n->local, own) && !is_made_alike(theirs, &ours))
 			return ENTRY_REPLACE;
-		if (memcmp(&theirs->reply, &ours.reply, sizeof(ours.reply)) != 0)
-			break;		/* this kernel chose another translation */
+		/* this kernel chose another translation, or the peer had that of a stray */
+		if (memcmp(&theirs->reply, &ours.reply, sizeof(ours.reply)) != 0) {
+			if (spare && ours.master_proto == 0)
+				return ENTRY_REPLACE;
+			break;
+		}
 		/* a handshake that began here and ended there */
 		exact = !theirs->expect && theirs->born != 0 && theirs->born == ours.born &&
 		    !theirs->found && !ours.found;

@@ -364,7 +364,8 @@ dropped(struct node *n, const struct kjob *j)
 		key = j->bytes + it->off;
 		if (it->err == 0)
 			n->takeover->unsure |= !local_replaced(n->local, key, it->len, it->id);
-		if (it->err < 0 && it->err != -ENOENT)
+		/* nor is it known what has taken the place of the one that was meant */
+		if (it->err < 0 && (it->err != -ENOENT || it->id != 0))
 			n->takeover->unsure = true;
 		else if (cluster_find(n, peer, key, it->len) == FTAB_NIL)
 			local_removed(n->local, key, it->len, false,
