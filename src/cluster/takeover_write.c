@@ -262,16 +262,16 @@ mend_newer(struct node *n, const uint8_t *body, size_t len)
 }
 
 /*
- * Has the kernel another entry under that key?  What is there keeps the
- * translation that it was made with, whatever is written over it.
+ * May the kernel have had another entry under that key?  What is there keeps
+ * the translation that it was made with, whatever is written over it.
  */
 static bool
-is_made_otherwise(const struct node *n, const struct flow *f, uint32_t h)
+may_be_other(const struct node *n, const struct flow *f, uint32_t h)
 {
 	struct flow	 ours;
 
-	return h != FTAB_NIL && local_id(n->local, h) != 0 && local_load(n->local, h, &ours) &&
-	    memcmp(&ours.reply, &f->reply, sizeof(f->reply)) != 0;
+	return h == FTAB_NIL || (local_id(n->local, h) != 0 && local_load(n->local, h, &ours) &&
+	    memcmp(&ours.reply, &f->reply, sizeof(f->reply)) != 0);
 }
 
 /* Has an event told of the entry meanwhile that is not overtaken by what was written? */
@@ -282,7 +282,7 @@ is_news(struct node *n, const struct flow *f, const uint8_t *key, size_t klen, b
 	struct flow	 ours;
 
 	if (!local_newer(n->local, key, klen))
-		return there && is_made_otherwise(n, f, h);
+		return there && may_be_other(n, f, h);
 	if (h == FTAB_NIL || local_stray(n->local, h) || !local_load(n->local, h, &ours) ||
 	    flow_compare_lives(f, &ours) != FLOW_LIFE_SAME || !flow_behind(&ours, f))
 		return true;
