@@ -217,6 +217,8 @@ void		 local_set_liberal(struct local *l, const uint8_t *key, size_t klen, bool 
 void		 local_adopting(struct local *l, bool on, uint64_t now_us);
 /* Since it is on: has the filter taken a flow out that the kernel still has? */
 bool		 local_kept_out(const struct local *l);
+/* Does the filter let that flow, which is complete, into the table? */
+bool		 local_lets_through(const struct local *l, const struct flow *f);
 
 enum local_use {
 	LOCAL_USE_UNKNOWN,	/* asked for the first time, or again since an event */

@@ -141,7 +141,7 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 			return ENTRY_REPLACE;
 		/* this kernel chose another translation, or the peer had that of a stray */
 		if (memcmp(&theirs->reply, &ours.reply, sizeof(ours.reply)) != 0) {
-			if (spare && ours.master_proto == 0)
+			if (spare && local_id(n->local, own) == 0 && ours.master_proto == 0)
 				return ENTRY_REPLACE;
 			break;
 		}

@@ -270,8 +270,10 @@ may_be_other(const struct node *n, const struct flow *f, uint32_t h)
 {
 	struct flow	 ours;
 
-	return h == FTAB_NIL || (local_id(n->local, h) != 0 && local_load(n->local, h, &ours) &&
-	    memcmp(&ours.reply, &f->reply, sizeof(f->reply)) != 0);
+	if (h == FTAB_NIL)
+		return local_lets_through(n->local, f);
+	return local_id(n->local, h) != 0 && local_load(n->local, h, &ours) &&
+	    memcmp(&ours.reply, &f->reply, sizeof(f->reply)) != 0;
 }
 
 /* Has an event told of the entry meanwhile that is not overtaken by what was written? */

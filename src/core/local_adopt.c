@@ -163,6 +163,12 @@ local_adopting(struct local *l, bool on, uint64_t now_us)
 }
 
 bool
+local_lets_through(const struct local *l, const struct flow *f)
+{
+	return l->filter(l->fctx, f);
+}
+
+bool
 local_kept_out(const struct local *l)
 {
 	return l->kept_out;
