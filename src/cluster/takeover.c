@@ -161,6 +161,12 @@ begin_adoption(struct node *n)
 
 /* --- walks ------------------------------------------------------------------------------ */
 
+static uint32_t
+all_peers(const struct node *n)
+{
+	return n->npeers == 32 ? UINT32_MAX : (1u << n->npeers) - 1;
+}
+
 static void
 begin_walk(struct node *n, uint32_t peers, uint32_t fully)
 {
@@ -459,12 +465,6 @@ follow(struct node *n)
 
 /* --- what is wanted ------------------------------------------------------------------------ */
 
-static uint32_t
-all_peers(const struct node *n)
-{
-	return n->npeers == 32 ? UINT32_MAX : (1u << n->npeers) - 1;
-}
-
 void
 takeover_pass(struct node *n, unsigned peer)
 {
@@ -564,7 +564,8 @@ retry(struct node *n)
 		if (t->retry_us[i] != 0 && n->now_us >= t->retry_us[i]) {
 			t->retry_us[i] = 0;
 			t->backoff_us[i] = t->backoff_us[i] * 2 < RETRY_MAX_US ? t->backoff_us[i] * 2 : RETRY_MAX_US;
-			t->todo |= 1u << i;
+			/* another peer's copy of what was refused may have become the one that counts */
+			t->todo |= all_peers(n);
 		}
 }
 

@@ -150,8 +150,8 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		    !theirs->found && !ours.found;
 		if (flow_behind(&ours, theirs) && (exact || (flow_half_open(&ours) && !theirs->copy)))
 			return ENTRY_WRITE;
-		/* a copy must not be renewed from a copy */
-		if (theirs->copy)
+		/* a copy must not be renewed from a copy; what a stray has made is none */
+		if (theirs->copy && !local_stray(n->local, own))
 			break;
 		if (spare && (full || differs(theirs, &ours)))
 			return ENTRY_WRITE;
