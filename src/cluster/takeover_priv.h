@@ -66,6 +66,7 @@ struct takeover {
 	uint32_t	 jobs;		/* under way */
 	unsigned	 job_peer;	/* of job and drop */
 	struct kjob	*job, *drop;	/* being filled: to be written, to be removed before */
+	bool		 making_room;	/* what is to be removed has been handed over, what is to be written not */
 	struct kjob	*redo;		/* what was written over something newer */
 	struct kjob	*look, *undo;	/* what had ended, and was written: to be asked for, to be deleted */
 

@@ -47,13 +47,13 @@ submit_one(struct node *n, struct kjob **j)
 	return true;
 }
 
-/* In this order as well. */
+/* In this order as well, and never between an entry that goes and what takes its place. */
 static bool
 submit_mended(struct node *n)
 {
 	struct takeover	*t = n->takeover;
 
-	return submit_one(n, &t->redo) && submit_one(n, &t->look) && submit_one(n, &t->undo);
+	return !t->making_room && submit_one(n, &t->redo) && submit_one(n, &t->look) && submit_one(n, &t->undo);
 }
 
 bool
@@ -62,7 +62,11 @@ takeover_submit(struct node *n)
 	struct takeover	*t = n->takeover;
 
 	/* in this order: what is in the way goes first, what is newer comes last */
-	return submit_one(n, &t->drop) && submit_one(n, &t->job) && submit_mended(n);
+	t->making_room |= t->drop != NULL && t->drop->n > 0;
+	if (!submit_one(n, &t->drop) || !submit_one(n, &t->job))
+		return false;
+	t->making_room = false;
+	return submit_mended(n);
 }
 
 static bool
@@ -131,6 +135,7 @@ takeover_drop_jobs(struct takeover *t)
 	kjob_free(t->look);
 	kjob_free(t->undo);
 	t->job = t->drop = t->redo = t->look = t->undo = NULL;
+	t->making_room = false;
 }
 
 /* --- results ---------------------------------------------------------------------------- */
@@ -219,7 +224,7 @@ follow_all(struct node *n, const uint8_t *key, size_t klen)
 			takeover_follow(n, i, h);
 }
 
-/* Does our table hold just that already?  Then it stays what events have made of it. */
+/* Does our table hold just that already? */
 static bool
 is_as_written(const struct node *n, const uint8_t *body, size_t len)
 {
@@ -311,8 +316,10 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 		mend_newer(n, body, it->len);
 		return;
 	}
-	if (j->tag == TAG_MEND && is_as_written(n, body, it->len)) {
+	/* it stays what events have made of it, or has become since */
+	if (j->tag == TAG_MEND && (it->there || !is_as_written(n, body, it->len))) {
 		local_set_liberal(n->local, body, klen, f.proto == IPPROTO_TCP && !f.expect);
+		mend_newer(n, body, it->len);
 		return;
 	}
 	added = local_adopt(n->local, body, it->len, it->timeout_s, it->there, t->adopt_us,
