@@ -207,6 +207,7 @@ struct flow {
 	uint8_t			 tcp_wscale[2];
 	bool			 commanded;	/* of an event: a program asked for it, not a packet or time */
 	bool			 copy;		/* a takeover wrote it, and no packet was seen to use it there */
+	bool			 stray;		/* a packet in the middle of a peer's flow has made it: its translation is wrong */
 	bool			 expect;	/* an expectation */
 	uint8_t			 master_proto;	/* 0: there is no master */
 	char			 helper[FLOW_HELPER_MAX + 1];	/* "": none; of an expectation its master's */

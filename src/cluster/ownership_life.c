@@ -42,6 +42,8 @@ beats(const struct node *n, unsigned a, const struct flow *fa, unsigned b, const
 	case FLOW_LIFE_OLDER:
 		return false;
 	default:
+		if (fa->stray != fb->stray)
+			return fb->stray;
 		/* who uses a flow knows more of it than who has a copy, if it is there to tell */
 		if (fa->copy != fb->copy && session_up(n, n->session[fa->copy ? b : a]))
 			return fb->copy;

@@ -101,7 +101,7 @@ differs(const struct flow *theirs, const struct flow *ours)
 
 	a.incarnation = b.incarnation = 0;
 	a.born = b.born = 0;
-	a.found = b.found = a.copy = b.copy = false;
+	a.found = b.found = a.copy = b.copy = a.stray = b.stray = false;
 	la = flow_pack(&a, pa, sizeof(pa));
 	lb = flow_pack(&b, pb, sizeof(pb));
 	return la != lb || memcmp(pa, pb, la) != 0;
@@ -136,12 +136,15 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		return ENTRY_WRITE;
 	switch (flow_compare_lives(theirs, &ours)) {
 	case FLOW_LIFE_SAME:
+		/* one stray is as wrong as another */
+		if (theirs->stray && !ours.copy)
+			break;
 		/* what cannot be written in place is wrong in the entry of a stray */
 		if (local_stray(n->local, own) && !is_made_alike(theirs, &ours))
 			return ENTRY_REPLACE;
 		/* this kernel chose another translation, or the peer had that of a stray */
 		if (memcmp(&theirs->reply, &ours.reply, sizeof(ours.reply)) != 0) {
-			if (spare && local_id(n->local, own) == 0 && ours.master_proto == 0)
+			if (spare && !theirs->stray && local_id(n->local, own) == 0 && ours.master_proto == 0)
 				return ENTRY_REPLACE;
 			break;
 		}
@@ -169,8 +172,8 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 	case FLOW_LIFE_OLDER:
 		return ENTRY_HERE;
 	case FLOW_LIFE_OTHER:
-		/* what is over does not come back in place of what is not */
-		if (closes(theirs, &ours))
+		/* what is over does not come back in place of what is not, nor does what a stray has made */
+		if (closes(theirs, &ours) || (theirs->stray && !ours.copy))
 			return ENTRY_HERE;
 		return spare || (!theirs->copy && is_idle(n, own, &ours)) ? ENTRY_REPLACE : ENTRY_HERE;
 	}

@@ -269,6 +269,10 @@ local_store(struct local *l, uint32_t h, const struct local_key *k, struct flow 
 		return;
 	}
 	*feed_id(l->feed, h) = f->id;
+	if (f->stray)
+		*feed_marks(l->feed, h) |= LM_STRAY;
+	else
+		*feed_marks(l->feed, h) &= (uint8_t)~LM_STRAY;
 	touch(l, h, now_us);
 	if (f->expect && (f->exp.flags & FLOW_E_INACTIVE))
 		local_expect_inactive(l, k, now_us);
@@ -290,25 +294,26 @@ local_load(const struct local *l, uint32_t h, struct flow *f)
 }
 
 /* What a takeover wrote has no id until the kernel has shown it. */
-void
+bool
 local_note_reply(struct local *l, uint32_t h, const struct local_key *k, const struct flow *f,
     bool is_new)
 {
-	uint8_t		*marks = feed_marks(l->feed, h);
 	struct flow	 cur;
 	char		 s[FLOW_STR_MAX];
 
 	if (*feed_id(l->feed, h) != 0 || !(f->has & FLOW_HAS_REPLY) || !local_load(l, h, &cur) ||
 	    cur.expect || memcmp(&cur.reply, &f->reply, sizeof(cur.reply)) == 0)
-		return;
-	if (is_new || (*marks & LM_BASE_UNKNOWN)) {
+		return false;
+	if (is_new || (*feed_marks(l->feed, h) & LM_BASE_UNKNOWN)) {
 		/* a packet had made the entry just before it was written, which left its translation alone */
-		*marks |= LM_STRAY;
 		if (l->observer != NULL)
 			l->observer->astray(l->octx, k->key, k->len);
-	} else if (l->stats.retranslated++ == 0)
+		return true;
+	}
+	if (l->stats.retranslated++ == 0)
 		log_msg(LOG_WARNING, "the kernel picked another translation than the one it was given: "
 		    "%s (further ones are counted only)", flow_str(f, s));
+	return false;
 }
 
 uint32_t
@@ -317,10 +322,9 @@ local_store_new(struct local *l, const struct local_key *k, const struct flow *f
 {
 	struct flow	 nf = *f;
 	uint32_t	 h;
-	bool		 stray = false;
 
 	if (is_new)
-		stray = local_birth(l, k, &nf, now_us);
+		local_birth(l, k, &nf, now_us);
 	else
 		local_found_now(l, &nf, now_us);
 	nf.incarnation = feed_next_incarnation(l->feed, k->hash, k->key, k->len);
@@ -329,8 +333,6 @@ local_store_new(struct local *l, const struct local_key *k, const struct flow *f
 		nf.tcp_state = FLOW_TCP_ESTABLISHED;
 	local_store(l, FTAB_NIL, k, &nf, now_us);
 	h = feed_find(l->feed, k->hash, k->key, k->len);
-	if (h != FTAB_NIL && stray)
-		*feed_marks(l->feed, h) |= LM_STRAY;
 	if (h != FTAB_NIL && l->expects.norphans > 0 && nf.helper[0] != '\0' && !nf.expect)
 		local_expect_master(l, &nf, now_us);
 	return h;
@@ -392,9 +394,14 @@ keep_delta(struct local *l, const struct local_key *k, const struct flow *f)
 	uint64_t	 hash = ended_hash(k);
 	unsigned	 i = find_delta(l, hash);
 
-	if (i < d->n) {
+	if (i < d->n && d->f[i].id == f->id) {
 		flow_merge(&d->f[i], f);
 		return true;
+	}
+	/* another entry: the answer under way knows nothing of it */
+	if (i < d->n) {
+		d->f[i] = *f;
+		return false;
 	}
 	if (i < DELTAS) {
 		d->hash[i] = hash;
@@ -465,18 +472,15 @@ reborn(struct local *l, enum local_event ev, uint32_t h, const struct local_key 
     const struct flow *was, const struct flow *f, uint64_t now_us)
 {
 	struct flow	 nf = *f;
-	bool		 stray = false;
 
 	l->stats.reborn++;
 	local_used(l, h, &nf);
-	*feed_marks(l->feed, h) &= (uint8_t)~(LM_REPLACED | LM_WRITTEN | LM_STRAY);
+	*feed_marks(l->feed, h) &= (uint8_t)~(LM_REPLACED | LM_WRITTEN);
 	if (ev == LOCAL_NEW)
-		stray = local_birth(l, k, &nf, now_us);
+		local_birth(l, k, &nf, now_us);
 	else
 		local_found_now(l, &nf, now_us);
-	if (stray)
-		*feed_marks(l->feed, h) |= LM_STRAY;
-	else
+	if (!nf.stray)
 		nf.born = later_birth(was->born, nf.born);
 	local_meta(l, h)->flags = local_meta(l, h)->flags & LF_HELD ? 0 : LF_RECHECK;
 	nf.incarnation = (uint8_t)(was->incarnation + 1);
@@ -528,7 +532,7 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	if (other && (f->has & FLOW_HAS_ID) && local_check(l, h, now_us))
 		return;
 	*feed_marks(l->feed, h) &= (uint8_t)~LM_WRITTEN;
-	local_note_reply(l, h, k, f, ev == LOCAL_NEW);
+	cur.stray |= local_note_reply(l, h, k, f, ev == LOCAL_NEW);
 	lost = ev == LOCAL_UPDATE && may_have_lost_labels(&cur, f);
 	if (!f->commanded)
 		local_used(l, h, &cur);
@@ -536,8 +540,8 @@ on_known(struct local *l, enum local_event ev, uint32_t h, const struct local_ke
 	born = cur.born;
 	flow_merge(&cur, f);
 	if (again) {
-		*feed_marks(l->feed, h) &= (uint8_t)~LM_STRAY;
-		(void)local_birth(l, k, &cur, now_us);
+		local_birth(l, k, &cur, now_us);
+		cur.stray = false;
 		cur.born = later_birth(born, cur.born);
 	}
 	local_store(l, h, k, &cur, now_us);

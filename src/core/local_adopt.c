@@ -65,7 +65,7 @@ local_adopt(struct local *l, const uint8_t *body, size_t len, uint32_t timeout_s
 	h = feed_find(l->feed, k.hash, k.key, k.len);
 	if (h == FTAB_NIL)
 		return 0;
-	*feed_marks(l->feed, h) &= (uint8_t)~(LM_STRAY | LM_REPLACED);
+	*feed_marks(l->feed, h) &= (uint8_t)~LM_REPLACED;
 	/* an expectation is not told as a copy, but written over by what its node tells later */
 	if (f.copy || f.expect)
 		local_copied(l, h, there);

@@ -271,18 +271,16 @@ correct(struct local *l, uint32_t h, const struct local_key *k, struct flow *mer
     uint64_t now_us)
 {
 	uint32_t	 touched = local_meta(l, h)->touched;
-	struct flow	 was;
-	bool		 anew = !local_load(l, h, &was) || was.incarnation != merged->incarnation;
 
 	l->stats.dump_changed++;
 	if (!(local_meta(l, h)->flags & LF_HELD))
-		local_note_reply(l, h, k, merged, false);
+		merged->stray |= local_note_reply(l, h, k, merged, false);
 	local_store(l, h, k, merged, now_us);
 	h = feed_find(l->feed, k->hash, k->key, k->len);
 	if (h == FTAB_NIL)
 		return;
 	if (!merged->copy && !merged->expect)
-		*feed_marks(l->feed, h) &= anew ? 0 : LM_STRAY;
+		*feed_marks(l->feed, h) &= LM_STRAY;
 	local_meta(l, h)->gen = l->gen;
 	local_meta(l, h)->flags &= LF_LIBERAL;
 	local_meta(l, h)->touched = touched;

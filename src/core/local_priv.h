@@ -164,9 +164,10 @@ void	 local_store(struct local *l, uint32_t h, const struct local_key *k, struct
 	    uint64_t now_us);
 /*
  * The kernel shows *f, the table has entry h: does it have another translation
- * than the one that a takeover wrote?  is_new: the event says that a packet made it.
+ * than the one that a takeover wrote?  is_new: the event says that a packet made
+ * it.  True if it is the entry of a stray.
  */
-void	 local_note_reply(struct local *l, uint32_t h, const struct local_key *k, const struct flow *f,
+bool	 local_note_reply(struct local *l, uint32_t h, const struct local_key *k, const struct flow *f,
 	    bool is_new);
 /* A flow that the table lacks, as the kernel shows it; its handle or FTAB_NIL.  is_new: it was born now. */
 uint32_t local_store_new(struct local *l, const struct local_key *k, const struct flow *f,
@@ -180,8 +181,8 @@ bool	 local_tell_end(struct local *l, uint32_t h, const struct local_key *k, con
 	    uint64_t at_us);
 /* A takeover has written entry h, which the kernel had before (there), or had not. */
 void	 local_copied(struct local *l, uint32_t h, bool there);
-/* An event has begun that entry: note in *f when it was born.  True if it is a stray. */
-bool	 local_birth(struct local *l, const struct local_key *k, struct flow *f, uint64_t now_us);
+/* An event has begun that entry: note in *f when it was born, and whether it is a stray. */
+void	 local_birth(struct local *l, const struct local_key *k, struct flow *f, uint64_t now_us);
 /* The same of a flow that is seen for the first time. */
 void	 local_found_now(const struct local *l, struct flow *f, uint64_t now_us);
 /* A packet has passed: it is a copy no more; *cur is what is going to be stored. */

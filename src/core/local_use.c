@@ -155,12 +155,12 @@ local_tell_end(struct local *l, uint32_t h, const struct local_key *k, const str
 	return f == NULL || l->observer->ended(l->octx, k->key, k->len, f, how, at_us);
 }
 
-bool
+void
 local_birth(struct local *l, const struct local_key *k, struct flow *f, uint64_t now_us)
 {
 	f->born = f->expect ? 0 : l->clock_ms + now_us / 1000;
 	f->found = false;
-	return !f->expect && l->observer != NULL &&
+	f->stray = !f->expect && l->observer != NULL &&
 	    l->observer->birth(l->octx, k->key, k->len, f);
 }
 
@@ -169,6 +169,7 @@ local_found_now(const struct local *l, struct flow *f, uint64_t now_us)
 {
 	f->born = f->expect ? 0 : l->clock_ms + now_us / 1000;
 	f->found = !f->expect;
+	f->stray = false;
 }
 
 bool

@@ -28,6 +28,9 @@
 #ifndef FLOW_KNOWN_MAX
 #define FLOW_KNOWN_MAX	FLOW_A_FOUND
 #endif
+/* Bits of FLOW_A_COPY. */
+#define COPY_UNUSED	1u
+#define COPY_STRAY	2u
 #define KEY_KNOWN	(KEY_V6 | KEY_ZONE_MASK | (FLOW_KNOWN_MAX < FLOW_A_EXPECT ? 0 : KEY_EXPECT))
 
 /* Mask of FLOW_A_REPLY: what differs from the mirrored original tuple. */
@@ -239,8 +242,8 @@ flow_pack(const struct flow *f, uint8_t *out, size_t cap)
 			flow_put_rare(&w, f);
 		if (f->born != 0 && !f->found && FLOW_KNOWN_MAX >= FLOW_A_BORN)
 			put_born(&w, f);
-		if (f->copy && FLOW_KNOWN_MAX >= FLOW_A_COPY)
-			put_uint_attr(&w, FLOW_A_COPY, 1);
+		if ((f->copy || f->stray) && FLOW_KNOWN_MAX >= FLOW_A_COPY)
+			put_uint_attr(&w, FLOW_A_COPY, (f->copy ? COPY_UNUSED : 0u) | (f->stray ? COPY_STRAY : 0u));
 		if (f->born != 0 && f->found && FLOW_KNOWN_MAX >= FLOW_A_FOUND)
 			put_born(&w, f);
 	}
@@ -338,6 +341,16 @@ get_tcp(struct rbuf *r, struct flow *f)
 
 /* One attribute; *known says whether this version has a field for it. */
 static int
+get_copy(struct rbuf *r, struct flow *f)
+{
+	if (f->expect || r->len != 1 || *r->p == 0 || (*r->p & (uint8_t)~(COPY_UNUSED | COPY_STRAY)) != 0)
+		return -EBADMSG;
+	f->copy = *r->p & COPY_UNUSED;
+	f->stray = *r->p & COPY_STRAY;
+	return 0;
+}
+
+static int
 get_attr(uint8_t type, struct rbuf *r, struct flow *f, bool *known)
 {
 	*known = true;
@@ -370,8 +383,7 @@ get_attr(uint8_t type, struct rbuf *r, struct flow *f, bool *known)
 	case FLOW_A_COPY:
 		if (FLOW_KNOWN_MAX < FLOW_A_COPY)
 			break;
-		f->copy = true;
-		return f->expect || r->len != 1 || *r->p != 1 ? -EBADMSG : 0;
+		return get_copy(r, f);
 	default:
 		if ((type & ~FLOW_A_MUST) <= FLOW_KNOWN_MAX)
 			return flow_get_rare(type & (uint8_t)~FLOW_A_MUST, r, f);

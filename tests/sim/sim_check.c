@@ -168,7 +168,7 @@ same_body(const struct kflow *k, const uint8_t *body, size_t len)
 	if (flow_unpack(body, len, &f) < 0)
 		return false;
 	f.born = 0;
-	f.found = f.copy = false;
+	f.found = f.copy = f.stray = false;
 	f.incarnation = k->body[k->klen];
 	len = flow_pack(&f, packed, sizeof(packed));
 	return len == k->len && memcmp(packed, k->body, len) == 0;

@@ -368,7 +368,7 @@ check_equal(void)
 		g = kern[k].f;
 		g.incarnation = f.incarnation;
 		f.born = 0;		/* the kernel knows nothing of it */
-		f.found = f.copy = false;
+		f.found = f.copy = f.stray = false;
 		alen = flow_pack(&f, a, sizeof(a));
 		blen = flow_pack(&g, b, sizeof(b));
 		ck_assert_msg(alen == blen && memcmp(a, b, alen) == 0, "entry %u", k);
