@@ -192,7 +192,7 @@ struct flow {
 	uint32_t		 has;		/* FLOW_HAS_* */
 	struct flow_tuple	 orig, reply;
 	uint32_t		 status;
-	uint32_t		 timeout_s;
+	uint32_t		 timeout_s;	/* what is left of it; 0: not known */
 	uint32_t		 mark;
 	uint32_t		 id;		/* CTA_ID of this kernel, never replicated */
 	/*

@@ -239,7 +239,12 @@ get_number(unsigned type, struct rbuf *v, struct flow *f)
 		return rbuf_u32(v, &f->status);
 	case CTA_TIMEOUT:
 		f->has |= FLOW_HAS_TIMEOUT;
-		return rbuf_u32(v, &f->timeout_s);
+		if (!rbuf_u32(v, &f->timeout_s))
+			return false;
+		/* full seconds: the last one shows as 0, which for us is "not known" */
+		if (f->timeout_s == 0)
+			f->timeout_s = 1;
+		return true;
 	case CTA_MARK:
 		f->has |= FLOW_HAS_MARK;
 		return rbuf_u32(v, &f->mark);

@@ -135,8 +135,10 @@ vk_passes(const struct kstate *s)
 static uint32_t
 left_s(const struct vnode *v, const struct kflow *k)
 {
-	return k->expires_us > v->w->now_us ?
-	    (uint32_t)((k->expires_us - v->w->now_us) / 1000000) : 0;
+	uint64_t	 left = k->expires_us > v->w->now_us ? (k->expires_us - v->w->now_us) / S_US : 0;
+
+	/* as kct shows the last second */
+	return left > 0 ? (uint32_t)left : 1;
 }
 
 uint64_t

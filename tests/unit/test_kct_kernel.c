@@ -775,6 +775,18 @@ START_TEST(results_belong_to_their_items)
 }
 END_TEST
 
+/* The kernel shows 0 in the last second of an entry; for us that would be "not known". */
+START_TEST(last_second)
+{
+	struct flow	 f = number_flow(1);
+
+	f.timeout_s = 1;
+	must(writer, KCT_CREATE, 0, &f);
+	usleep(50000);
+	ck_assert_uint_eq(get_one(&f).timeout_s, 1);
+}
+END_TEST
+
 START_TEST(strict_clears_liberal)
 {
 	struct flow	 f = number_flow(1), g;
@@ -1393,6 +1405,7 @@ make_suite(void)
 	tcase_add_test(tc, create_of_the_same_flow_updates_it);
 	tcase_add_test(tc, other_flows_in_the_way_are_clashes);
 	tcase_add_test(tc, results_belong_to_their_items);
+	tcase_add_test(tc, last_second);
 	tcase_add_test(tc, strict_clears_liberal);
 	tcase_add_test(tc, relax_sets_liberal_and_nothing_else);
 	tcase_add_test(tc, a_bare_key_is_enough_to_name_a_flow);
