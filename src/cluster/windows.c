@@ -20,6 +20,7 @@ struct windows {
 	struct kjob	*loosen, *strict;	/* being filled */
 	unsigned	 jobs;		/* that loosen, under way */
 	unsigned	 strict_jobs;	/* that tighten, under way */
+	uint64_t	 strict_us;	/* since when */
 	bool		 strict_void;	/* what these tighten is to be liberal again */
 	bool		 sweeping;	/* over our own table */
 	bool		 again;		/* what is liberal already may have stale windows, too */
@@ -156,7 +157,10 @@ may_tighten(const struct node *n)
 	    takeover_complete(n);
 }
 
-/* Hand over what is to be tightened; if the kernel is busy the next look finds it again. */
+/*
+ * Hand over what is to be tightened; if the kernel is busy, or something was
+ * written since the dump began, the next look finds it again.
+ */
 static void
 submit_strict(struct node *n)
 {
@@ -164,9 +168,11 @@ submit_strict(struct node *n)
 
 	if (w->strict == NULL)
 		return;
-	if (w->strict->n > 0 && n->ops->kernel.submit(n->ctx, w->strict) == 0)
-		w->strict_jobs++;
-	else {
+	if (w->strict->n > 0 && w->dump_us > w->loosened_us &&
+	    n->ops->kernel.submit(n->ctx, w->strict) == 0) {
+		if (w->strict_jobs++ == 0)
+			w->strict_us = n->now_us;
+	} else {
 		w->counting += w->strict->n;
 		kjob_free(w->strict);
 	}
@@ -220,6 +226,18 @@ windows_dump_end(struct node *n)
 
 /* --- time -------------------------------------------------------------------------------- */
 
+/* What was tightened may have been written over just before: it has to learn its windows again. */
+static void
+loosen_again(struct node *n, const struct kjob *j)
+{
+	uint32_t	 i;
+
+	for (i = 0; i < j->n; i++)
+		if (j->items[i].err == 0 &&
+		    !windows_loosen(n, j->bytes + j->items[i].off, j->items[i].len))
+			n->windows->strict_void = true;
+}
+
 void
 windows_job_done(struct node *n, struct kjob *j)
 {
@@ -235,6 +253,8 @@ windows_job_done(struct node *n, struct kjob *j)
 		if (j->items[i].err == 0)
 			local_set_liberal(n->local, j->bytes + j->items[i].off, j->items[i].len,
 			    j->op == KOP_LIBERAL);
+	if (j->op == KOP_STRICT && w->loosened_us >= w->strict_us)
+		loosen_again(n, j);
 	/* the sweep has passed over them, since they were liberal then */
 	if (j->op == KOP_STRICT && w->strict_void)
 		windows_loosen_all(n);

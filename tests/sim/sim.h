@@ -372,6 +372,8 @@ uint32_t check_life(const struct vnode *v, unsigned o, unsigned slot);
 bool	 check_unused(const struct vnode *v, unsigned o, unsigned slot);
 /* Does a node tell, of itself or of another, the tuple without knowing when it was born? */
 bool	 check_found(const struct world *w, unsigned slot);
+/* Is that life taken for one that has ended, by a node that cannot know better? */
+bool	 check_ended(const struct world *w, unsigned slot, uint32_t life);
 /* For the log: what v's copy of node o says of it. */
 void	 check_say_copy(const struct vnode *v, unsigned o, unsigned slot);
 

@@ -86,6 +86,28 @@ check_found(const struct world *w, unsigned slot)
 	return false;
 }
 
+bool
+check_ended(const struct world *w, unsigned slot, uint32_t life)
+{
+	const struct vnode	*v;
+	struct flow		 f;
+	unsigned		 i, o;
+	uint32_t		 h;
+
+	for (i = 0; i < w->n; i++) {
+		v = &w->v[i];
+		for (o = 0; o < w->n && v->node != NULL; o++) {
+			if (o == i || check_life(v, o, slot) != life)
+				continue;
+			h = find(v, recv_table(v->recv[o]), &w->v[o].kernel[slot], slot);
+			if (h != FTAB_NIL && load(v, o, slot, &f) && (f.found || w->clocks) &&
+			    node_ended(v->node, sim_peer(v, o), h))
+				return true;
+		}
+	}
+	return false;
+}
+
 void
 check_start(struct vnode *v)
 {

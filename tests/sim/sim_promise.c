@@ -24,8 +24,9 @@
  *     is taken for that;
  *   - it is no TCP, and its packets made another flow on a node that nobody told
  *     for a while that it is active: that one counts now;
- *   - another life of the tuple is there, and of one of the two nobody knows when
- *     it was born, since a daemon found it in its kernel;
+ *   - another life of the tuple is there, or has ended, and of one of the two
+ *     nobody knows when it was born, since a daemon found it in its kernel, or
+ *     the clock jumped;
  *   - a peer tells a younger life of the tuple, and nobody has told of its end;
  *   - the filter of a node leaves out the life that is used, but not another one
  *     of the tuple;
@@ -242,6 +243,8 @@ is_excused(const struct vnode *v, unsigned slot, enum vk_fate fate)
 
 	if (vk_life(&v->kernel[slot]) != 0 && vk_life(&v->kernel[slot]) != c->life && check_found(w, slot))
 		return true;
+	if (check_ended(w, slot, c->life))
+		return true;
 	if (v->refused[slot].life == c->life && v->refused[slot].until_us + BOUND_US / 2 > w->now_us)
 		return true;
 	if (fate == VK_STALE)
@@ -445,7 +448,8 @@ promise_removed(struct vnode *v, unsigned slot)
 		}
 		return;
 	}
-	if (c == NULL || c->excused || !c->established || v->kernel[slot].hidden || check_found(w, slot))
+	if (c == NULL || c->excused || !c->established || v->kernel[slot].hidden || check_found(w, slot) ||
+	    check_ended(w, slot, life))
 		return;
 	if (c->path == (int)v->i && v->kernel[slot].s.port == c->port && is_used(v, slot)) {
 		say_due(v, slot);
