@@ -300,6 +300,10 @@ bool	flow_half_open(const struct flow *f);
  * status are only ever set, and a connection does not go back to its handshake.
  */
 bool	flow_behind(const struct flow *f, const struct flow *other);
+/* Have both ends closed it?  A kernel keeps what is in TIME_WAIT for two more minutes. */
+bool	flow_closed(const struct flow *f);
+/* Are the two, of one key, known to have been born together: the same life for sure? */
+bool	flow_same_birth(const struct flow *a, const struct flow *b);
 
 /* Which of two flows of one key was born later (doc/wire.md, section 8.1)? */
 enum flow_life {

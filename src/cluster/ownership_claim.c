@@ -3,7 +3,6 @@
  * Claims (doc/wire.md, section 8.4): what an active node tells a peer of the
  * peer's own entries, and what a standby may conclude from it.
  */
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -230,8 +229,8 @@ is_over(const struct node *n, unsigned peer, uint32_t theirs_h, uint32_t h)
 	enum flow_life	 life;
 
 	body = ftab_body(recv_table(n->recv[peer]), theirs_h, &len);
-	if (flow_unpack(body, len, &theirs) < 0 || theirs.expect || theirs.proto != IPPROTO_TCP ||
-	    theirs.tcp_state != FLOW_TCP_TIME_WAIT || !local_load(n->local, h, &ours))
+	if (flow_unpack(body, len, &theirs) < 0 || !flow_closed(&theirs) ||
+	    !local_load(n->local, h, &ours))
 		return false;
 	life = flow_compare_lives(&theirs, &ours);
 	return life == FLOW_LIFE_SAME || life == FLOW_LIFE_YOUNGER;

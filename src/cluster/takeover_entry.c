@@ -132,12 +132,6 @@ loosen(const struct flow *theirs)
 	return theirs->proto == IPPROTO_TCP && !theirs->expect ? ENTRY_LOOSEN : ENTRY_HERE;
 }
 
-static bool
-is_over(const struct flow *f)
-{
-	return f->proto == IPPROTO_TCP && !f->expect && f->tcp_state == FLOW_TCP_TIME_WAIT;
-}
-
 static enum verdict
 against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool full)
 {
@@ -162,11 +156,10 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 			break;
 		}
 		/* a handshake that began here and ended there */
-		exact = !theirs->expect && theirs->born != 0 && theirs->born == ours.born &&
-		    !theirs->found && !ours.found;
+		exact = flow_same_birth(theirs, &ours);
 		/* both ends have closed it, wherever that was seen: what opens it again is born later */
-		if (exact && is_over(&ours) != is_over(theirs) && !theirs->copy)
-			return is_over(theirs) ? ENTRY_WRITE : ENTRY_HERE;
+		if (exact && flow_closed(&ours) != flow_closed(theirs))
+			return flow_closed(theirs) ? ENTRY_WRITE : ENTRY_HERE;
 		if (flow_behind(&ours, theirs) && (exact || (flow_half_open(&ours) && !theirs->copy)))
 			return ENTRY_WRITE;
 		/* a copy must not be renewed from a copy; what a stray has made is none */

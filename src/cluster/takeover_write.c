@@ -291,7 +291,8 @@ is_news(struct node *n, const struct flow *f, const uint8_t *key, size_t klen, b
 	if (!local_newer(n->local, key, klen))
 		return there && may_be_other(n, f, h);
 	if (h == FTAB_NIL || local_stray(n->local, h) || !local_load(n->local, h, &ours) ||
-	    flow_compare_lives(f, &ours) != FLOW_LIFE_SAME || !flow_behind(&ours, f))
+	    flow_compare_lives(f, &ours) != FLOW_LIFE_SAME ||
+	    !(flow_behind(&ours, f) || (flow_closed(f) && flow_same_birth(f, &ours))))
 		return true;
 	local_overtaken(n->local, h);
 	return false;

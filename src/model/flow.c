@@ -568,6 +568,18 @@ flow_behind(const struct flow *f, const struct flow *other)
 	    (flow_half_open(f) && other->tcp_state == FLOW_TCP_ESTABLISHED);
 }
 
+bool
+flow_closed(const struct flow *f)
+{
+	return f->proto == IPPROTO_TCP && !f->expect && f->tcp_state == FLOW_TCP_TIME_WAIT;
+}
+
+bool
+flow_same_birth(const struct flow *a, const struct flow *b)
+{
+	return !a->expect && a->born != 0 && a->born == b->born && !a->found && !b->found;
+}
+
 static bool
 same_reply(const struct flow *a, const struct flow *b)
 {
@@ -582,7 +594,7 @@ flow_compare_lives(const struct flow *theirs, const struct flow *ours)
 
 	if (theirs->expect)
 		return FLOW_LIFE_SAME;
-	if (theirs_known && ours_known && theirs->born == ours->born)
+	if (flow_same_birth(theirs, ours))
 		return FLOW_LIFE_SAME;	/* although a kernel may translate it in another way */
 	/* what was found at some time was born before that */
 	if (theirs_known && ours->born != 0 && theirs->born > ours->born)

@@ -80,11 +80,68 @@ START_TEST(closed_elsewhere)
 	vk_state(&fw[1], 11, FLOW_TCP_TIME_WAIT);
 	vc_settle();
 	ck_assert_uint_eq(vk_tcp(&fw[0], 11)->f.tcp_state, FLOW_TCP_TIME_WAIT);
-	/* a packet here says that it lives */
+	/* although a packet passed here */
 	vk_mark(&fw[0], vk_tcp(&fw[0], 12), 6, false);
 	vk_state(&fw[1], 12, FLOW_TCP_TIME_WAIT);
 	vc_settle();
-	ck_assert_uint_eq(vk_tcp(&fw[0], 12)->f.tcp_state, FLOW_TCP_ESTABLISHED);
+	ck_assert_uint_eq(vk_tcp(&fw[0], 12)->f.tcp_state, FLOW_TCP_TIME_WAIT);
+}
+END_TEST
+
+/* Opened on the relieved node before packets go the other way, and closed on that: a failback finds it over. */
+START_TEST(opened_after_the_release)
+{
+	vn_release(&fw[0]);
+	vk_open(&fw[0], 10, 10);
+	vn_takeover(&fw[1]);
+	vc_wait(vk_has(&fw[1], 10, 10));
+	vk_state(&fw[1], 10, FLOW_TCP_TIME_WAIT);
+	vc_settle();
+	vn_release(&fw[1]);
+	vn_takeover(&fw[0]);
+	vc_settle();
+	ck_assert_uint_eq(vk_tcp(&fw[0], 10)->f.tcp_state, FLOW_TCP_TIME_WAIT);
+}
+END_TEST
+
+/* Closed here, while the other node has carried packets of it but not the last ones: it stays closed. */
+START_TEST(closed_here)
+{
+	vk_open(&fw[0], 10, 10);
+	vc_settle();
+	vn_release(&fw[0]);
+	vn_takeover(&fw[1]);
+	vk_mark(&fw[1], vk_tcp(&fw[1], 10), 2, false);
+	vc_settle();
+	vn_release(&fw[1]);
+	vn_takeover(&fw[0]);
+	vk_state(&fw[0], 10, FLOW_TCP_TIME_WAIT);
+	vn_release(&fw[0]);
+	vc_run_ms(20);
+	vn_takeover(&fw[0]);
+	vc_settle();
+	ck_assert_uint_eq(vk_tcp(&fw[0], 10)->f.tcp_state, FLOW_TCP_TIME_WAIT);
+}
+END_TEST
+
+/* Closed here and opened again elsewhere: the later connection counts, whatever this kernel holds of the former one. */
+START_TEST(opened_again_elsewhere)
+{
+	vk_open(&fw[0], 10, 11);
+	vc_settle();
+	vk_state(&fw[0], 10, FLOW_TCP_TIME_WAIT);
+	vk_state(&fw[0], 11, FLOW_TCP_TIME_WAIT);
+	vn_release(&fw[0]);
+	vn_takeover(&fw[1]);
+	vc_settle();
+	vk_destroy(&fw[1], vk_tcp(&fw[1], 10), false);
+	vk_open(&fw[1], 10, 10);
+	vc_run_ms(20);
+	vn_release(&fw[1]);
+	vn_takeover(&fw[0]);
+	vc_settle();
+	ck_assert_uint_eq(vk_tcp(&fw[0], 10)->f.tcp_state, FLOW_TCP_ESTABLISHED);
+	ck_assert_uint_eq(vk_tcp(&fw[0], 11)->f.tcp_state, FLOW_TCP_TIME_WAIT);
 }
 END_TEST
 
@@ -763,6 +820,9 @@ main(void)
 	tcase_add_test(one, told_by_another_active_node);
 	tcase_add_test(one, changes);
 	tcase_add_test(one, closed_elsewhere);
+	tcase_add_test(one, opened_after_the_release);
+	tcase_add_test(one, closed_here);
+	tcase_add_test(one, opened_again_elsewhere);
 	tcase_add_test(one, half_open_here);
 	tcase_add_test(one, half_open_and_acknowledged);
 	tcase_add_test(one, younger_lives_replace);
