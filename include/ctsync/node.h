@@ -222,7 +222,8 @@ const struct node_verified	*node_verified(const struct node *n);
 void		 node_release(struct node *n, uint64_t now_us);
 /* Have every peer send its table again. */
 void		 node_resync(struct node *n);
-void		 node_flush_remote(struct node *n);
+/* Drop the copies of all peers and have them sent again.  -EAGAIN while they are still to be taken. */
+int		 node_flush_remote(struct node *n) __attribute__((warn_unused_result));
 /* Drop the local table and read the kernel again. */
 void		 node_flush_local(struct node *n, uint64_t now_us);
 /* Delete from the kernel what the local table holds, piece by piece. */

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -217,6 +218,19 @@ next_pass(struct node *n)
 	return true;
 }
 
+/* Another peer's copy counts, but this one may have carried it, too. */
+static bool
+loosen_outranked(struct node *n, unsigned peer, uint32_t h, const struct flow *f)
+{
+	const uint8_t	*body;
+	size_t		 len, klen;
+
+	body = ftab_body(recv_table(n->recv[peer]), h, &len);
+	klen = flow_key_len(body, len);
+	return f->proto != IPPROTO_TCP || f->expect || local_find(n->local, body, klen) == FTAB_NIL ||
+	    windows_loosen(n, body, klen);
+}
+
 /* False if the entry has to wait for room. */
 static bool
 look_at(struct node *n, unsigned peer, uint32_t h)
@@ -229,7 +243,9 @@ look_at(struct node *n, unsigned peer, uint32_t h)
 	if (m->touched == t->number)
 		return true;
 	v = takeover_entry(n, peer, h, t->pass, t->fully & 1u << peer, &f);
-	if (v == ENTRY_NONE || v == ENTRY_LATER)
+	if (v == ENTRY_OUTRANKED && t->pass == PASS_LEFT && (t->fully & 1u << peer))
+		return loosen_outranked(n, peer, h, &f);
+	if (v == ENTRY_NONE || v == ENTRY_OUTRANKED || v == ENTRY_LATER)
 		return true;
 	if (v >= ENTRY_LOOSEN && !takeover_put(n, peer, h, v, &f))
 		return false;

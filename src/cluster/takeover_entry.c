@@ -125,13 +125,6 @@ closes(const struct flow *theirs, const struct flow *ours)
 	    ours->tcp_state <= FLOW_TCP_ESTABLISHED;
 }
 
-/* The peer may have carried it since the kernel learned the windows. */
-static enum verdict
-loosen(const struct flow *theirs)
-{
-	return theirs->proto == IPPROTO_TCP && !theirs->expect ? ENTRY_LOOSEN : ENTRY_HERE;
-}
-
 static enum verdict
 against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool full)
 {
@@ -186,7 +179,8 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 			return ENTRY_HERE;
 		return spare || (!theirs->copy && is_idle(n, own, &ours)) ? ENTRY_REPLACE : ENTRY_HERE;
 	}
-	return full ? loosen(theirs) : ENTRY_HERE;
+	/* the peer may have carried it since the kernel learned the windows */
+	return full && theirs->proto == IPPROTO_TCP && !theirs->expect ? ENTRY_LOOSEN : ENTRY_HERE;
 }
 
 /*
@@ -229,10 +223,10 @@ takeover_entry(struct node *n, unsigned peer, uint32_t h, unsigned pass, bool fu
 		return ENTRY_NONE;
 	if (!its_turn(n, f, pass))
 		return ENTRY_LATER;
-	own = local_find(n->local, body, klen);
 	/* looked at again in the next pass: the other copy may go before we come to it */
 	if (n->npeers > 1 && ownership_outranked(n, peer, body, klen))
-		return full && pass == PASS_LEFT && own != FTAB_NIL ? loosen(f) : ENTRY_NONE;
+		return ENTRY_OUTRANKED;
+	own = local_find(n->local, body, klen);
 	if (ownership_ended(n, peer, h))
 		return own != FTAB_NIL ? ENTRY_HERE : ENTRY_ENDED;
 	if (own != FTAB_NIL)

@@ -21,7 +21,8 @@
 
 /* What is to be done about an entry of a peer's table. */
 enum verdict {
-	ENTRY_NONE,		/* another peer's entry counts, or it cannot be read */
+	ENTRY_NONE,		/* it cannot be read */
+	ENTRY_OUTRANKED,	/* another peer's entry counts */
 	ENTRY_LATER,		/* in another pass */
 	ENTRY_ENDED,		/* it has ended here */
 	ENTRY_HERE,		/* the kernel has it, or something younger */

@@ -557,7 +557,10 @@ do_flush(void *ctx, struct ctlsrv_req *req, const json_t *args)
 
 	if (table != NULL && strcmp(table, "remote") == 0) {
 		n = node_remote_flows(d->node);
-		node_flush_remote(d->node);
+		if (node_flush_remote(d->node) < 0) {
+			ctlsrv_fail(req, CTL_EXIT_FAILED, "a takeover is under way: try again when it is done");
+			return 0;
+		}
 		ctlsrv_reply(req, json_pack("{s:I,s:s}", "flows", n, "message",
 		    "the peers are asked for their flows again"));
 	} else if (table != NULL && strcmp(table, "local") == 0) {

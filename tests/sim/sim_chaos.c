@@ -248,7 +248,8 @@ flush_remote(struct vnode *v)
 	unsigned	 i;
 
 	sim_say(v->w, "node %u: flush remote", v->i);
-	node_flush_remote(v->node);
+	if (node_flush_remote(v->node) < 0)
+		return;
 	for (i = 0; i < v->w->n; i++)
 		if (i != v->i)
 			check_dropped(v, i);

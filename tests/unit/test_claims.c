@@ -292,7 +292,7 @@ END_TEST
 START_TEST(not_while_incomparable)
 {
 	switched();
-	node_flush_remote(fw[1].node);
+	ck_assert_int_eq(node_flush_remote(fw[1].node), 0);
 	fw[1].stop_work = true;
 	vk_open(&fw[0], 20, 20);
 	vc_run_ms(2000);

@@ -44,7 +44,7 @@ settle_flow(struct flow *f)
 	flow_tuple_invert(f->family, f->proto, &f->orig, &f->reply);
 	settle(f->family, f->master_proto, &f->master);
 	f->incarnation = 0;
-	f->timeout_s = fg_value();
+	f->timeout_s = fg_value() | 1;		/* 0 is not known */
 	f->has |= FLOW_HAS_TIMEOUT;
 }
 

@@ -847,6 +847,26 @@ START_TEST(shut_down_in_the_middle)
 }
 END_TEST
 
+/* What is still to be taken cannot be dropped, in a takeover or when the peer has just died. */
+START_TEST(not_flushed_meanwhile)
+{
+	start_both();
+	vk_open(&fw[0], 10, 19);
+	vc_settle();
+	fw[1].stop_work = true;
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	vc_run_ms(20);
+	ck_assert_int_eq(node_flush_remote(fw[1].node), -EAGAIN);
+	vn_die(&fw[0]);
+	vc_run_ms(1300);
+	ck_assert_int_eq(node_flush_remote(fw[1].node), -EAGAIN);
+	fw[1].stop_work = false;
+	vc_run_ms(500);
+	ck_assert(vk_has(&fw[1], 10, 19));
+	ck_assert_int_eq(node_flush_remote(fw[1].node), 0);
+}
+END_TEST
+
 /* A lost peer may be forgotten while it is followed, but not during a command. */
 START_TEST(forgotten_meanwhile)
 {
@@ -915,6 +935,7 @@ main(void)
 	tcase_add_test(course, joined);
 	tcase_add_test(course, commit_on_a_standby);
 	tcase_add_test(course, shut_down_in_the_middle);
+	tcase_add_test(course, not_flushed_meanwhile);
 	tcase_add_test(course, forgotten_meanwhile);
 	tcase_add_checked_fixture(table, setup, vc_fini);
 	tcase_add_checked_fixture(origins, setup, vc_fini);
