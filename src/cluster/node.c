@@ -63,6 +63,7 @@ on_deleted(void *ctx, uint32_t h, bool removed)
 {
 	struct peer_ref	*r = ctx;
 
+	takeover_deleted(r->node, r->peer, h);
 	purge_deleted(r->node, r->peer, h, removed);
 }
 

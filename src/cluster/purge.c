@@ -329,6 +329,9 @@ deleted(struct node *n, const struct kjob *j)
 			ownership_ended_by_us(n, j->bytes + it->off, it->len);
 		local_removed(n->local, j->bytes + it->off, it->len, ended, freshness_delete_us(n),
 		    n->now_us);
+		/* a takeover has passed over what was still here then */
+		if (!ended)
+			takeover_follow_key(n, j->bytes + it->off, it->len);
 		n->purge->purged++;
 	}
 	freshness_delete_done(n);
@@ -358,6 +361,9 @@ purge_run(struct node *n)
 	struct purge	*p = n->purge;
 
 	submit_ended(n);
+	/* what a standby was told to flush is not what an active node carries */
+	if (p->flush_standby && ownership_active(n))
+		p->flushing = false;
 	if (p->flushing)
 		return flush_some(n);
 	if (!p->walking) {

@@ -415,6 +415,31 @@ takeover_follow(struct node *n, unsigned peer, uint32_t h)
 }
 
 void
+takeover_follow_key(struct node *n, const uint8_t *key, size_t klen)
+{
+	unsigned	 i;
+	uint32_t	 h;
+
+	for (i = 0; i < n->npeers; i++)
+		if ((h = cluster_find(n, i, key, klen)) != FTAB_NIL)
+			takeover_follow(n, i, h);
+}
+
+void
+takeover_deleted(struct node *n, unsigned peer, uint32_t h)
+{
+	const uint8_t	*body;
+	size_t		 len, klen;
+
+	if (n->npeers == 1 || !ownership_active(n))
+		return;
+	body = ftab_body(recv_table(n->recv[peer]), h, &len);
+	klen = flow_key_len(body, len);
+	if (local_find(n->local, body, klen) == FTAB_NIL)
+		takeover_follow_key(n, body, klen);
+}
+
+void
 takeover_told(struct node *n, unsigned peer, uint32_t h)
 {
 	struct flow	 f;

@@ -26,8 +26,12 @@ void		 takeover_shutdown(struct node *n);
 void		 takeover_pass(struct node *n, unsigned peer);
 /* And at one entry of its table. */
 void		 takeover_follow(struct node *n, unsigned peer, uint32_t h);
+/* And at what all of them tell of that key. */
+void		 takeover_follow_key(struct node *n, const uint8_t *key, size_t klen);
 /* The same for an entry that the peer has just told, if it looks like news. */
 void		 takeover_told(struct node *n, unsigned peer, uint32_t h);
+/* The peer deletes entry h, which may have been the one that counted. */
+void		 takeover_deleted(struct node *n, unsigned peer, uint32_t h);
 
 bool		 takeover_running(const struct node *n);
 /* Have all passes been made that were due?  What was refused is not waited for. */

@@ -212,18 +212,6 @@ mend(struct node *n, struct kjob **j, enum kop op, const uint8_t *body, size_t l
 		n->takeover->spoilt = n->takeover->unsure = true;
 }
 
-/* What the peers tell of that key is looked at again. */
-static void
-follow_all(struct node *n, const uint8_t *key, size_t klen)
-{
-	unsigned	 i;
-	uint32_t	 h;
-
-	for (i = 0; i < n->npeers; i++)
-		if ((h = cluster_find(n, i, key, klen)) != FTAB_NIL)
-			takeover_follow(n, i, h);
-}
-
 /* Does our table hold just that already? */
 static bool
 is_as_written(const struct node *n, const uint8_t *body, size_t len)
@@ -260,7 +248,7 @@ mend_newer(struct node *n, const uint8_t *body, size_t len)
 		return;
 	own = ftab_body(feed_table(n->feed), h, &olen);
 	if (local_stray(n->local, h))
-		follow_all(n, body, klen);
+		takeover_follow_key(n, body, klen);
 	ours.copy = false;		/* an event has told of it */
 	mend(n, &n->takeover->redo, KOP_CREATE, own, olen,
 	    takeover_timeout(n, &ours, ours.timeout_s));
