@@ -323,7 +323,8 @@ deleted(struct node *n, const struct kjob *j)
 
 	for (i = 0; i < j->n; i++) {
 		it = &j->items[i];
-		if (it->err < 0 && it->err != -ENOENT)
+		/* another entry may have taken the place of the one that was meant */
+		if (it->err < 0 && (it->err != -ENOENT || it->id != 0))
 			continue;
 		if (j->tag == TAG_FLUSH && it->err == 0)
 			ownership_ended_by_us(n, j->bytes + it->off, it->len);
