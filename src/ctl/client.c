@@ -19,6 +19,8 @@
 
 #include "ctl.h"
 
+#define ALIVE_S	5u	/* a daemon that is silent for so long is asked whether it is there */
+
 struct conn {
 	const struct ctl		*c;
 	const struct client_cb		*cb;
@@ -55,7 +57,7 @@ static int
 conn_open(const struct ctl *c)
 {
 	struct sockaddr_un	 sun = { .sun_family = AF_UNIX };
-	struct timeval		 tv = { .tv_sec = (time_t)c->timeout_s };
+	struct timeval		 tv = { .tv_sec = c->timeout_s > 0 ? (time_t)c->timeout_s : ALIVE_S };
 	int			 fd;
 
 	if (strlen(c->socket) >= sizeof(sun.sun_path)) {
@@ -185,7 +187,7 @@ explain_read(const struct ctl *c, int error)
 {
 	if (error == EAGAIN)
 		ctl_err("the daemon at %s did not answer within %u s: it hangs or is overloaded",
-		    c->socket, c->timeout_s);
+		    c->socket, c->timeout_s > 0 ? c->timeout_s : 2 * ALIVE_S);
 	else if (error == 0 || error == ECONNRESET)
 		ctl_err("the daemon at %s hung up before it had answered: see its log",
 		    c->socket);
@@ -193,6 +195,25 @@ explain_read(const struct ctl *c, int error)
 		ctl_err("what answers at %s does not speak the control protocol", c->socket);
 	else
 		ctl_err("%s: %s", c->socket, strerror(error));
+}
+
+/* A command may take its time, but the daemon goes on answering others meanwhile. */
+static bool
+is_alive(const struct ctl *c)
+{
+	char	 text[64];
+	uint8_t	 hdr[CTL_HDR_BYTES];
+	int	 fd = conn_open(c), len;
+	bool	 yes;
+
+	if (fd < 0)
+		return false;
+	len = snprintf(text, sizeof(text), "{\"proto\":%d,\"cmd\":\"ready\"}", CTL_PROTO);
+	ctl_hdr_put(hdr, CTL_REQUEST, (uint32_t)len);
+	yes = send(fd, hdr, sizeof(hdr), MSG_NOSIGNAL | MSG_MORE) == (ssize_t)sizeof(hdr) &&
+	    send(fd, text, (size_t)len, MSG_NOSIGNAL) == len && recv(fd, hdr, 1, 0) == 1;
+	close(fd);
+	return yes;
 }
 
 static int
@@ -204,6 +225,8 @@ read_answer(struct conn *cn)
 	while (cn->result == NULL && !cn->stopped) {
 		n = recv(cn->fd, cn->buf + cn->len, cn->cap - cn->len, 0);
 		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN && cn->c->timeout_s == 0 && is_alive(cn->c))
 			continue;
 		if (n <= 0) {
 			explain_read(cn->c, n < 0 ? errno : 0);
