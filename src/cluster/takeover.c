@@ -87,12 +87,16 @@ describe_peer(const struct node *n, unsigned peer, char *out, size_t cap)
 	const char		*name = session_name(s);
 	uint64_t		 v = recv_verified_us(r), heard = session_heard_us(s);
 	unsigned		 flows = ftab_count(recv_table(r));
+	enum node_reject	 refused;
 
 	if (heard == 0)
 		snprintf(out, cap, "%s was never seen", name);
 	else if (recv_in_sync(r, n->now_us))
 		snprintf(out, cap, "equal to %s as of %llu ms ago", name,
 		    (unsigned long long)((n->now_us - v) / 1000));
+	else if (session_refusing(n, s, &refused))
+		snprintf(out, cap, "%u flows of %s, whose frames are refused since (%s)", flows, name,
+		    node_reject_name(refused));
 	else if (session_state(n, s) == SESSION_LOST && session_equal_at_loss(s))
 		snprintf(out, cap, "equal as of the death of %s, %llu ms ago", name,
 		    (unsigned long long)((n->now_us - heard) / 1000));

@@ -10,7 +10,7 @@
 
 #include "local_priv.h"
 
-#define SHORT_S		180u	/* what ends so soon is not purged */
+#define SHORT_S		60u	/* what ends so soon is not purged */
 #define TICKS_A_SECOND	15u	/* a little less than there are */
 #define SLACK_S		3u	/* ticks of two clocks, and of the kernel's own */
 

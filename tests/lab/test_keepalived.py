@@ -12,7 +12,7 @@ import pytest
 
 import events
 from chaos import Chaos
-from keepalived import MODES, Pair, line, measure
+from keepalived import MODES, Live, Pair, line, measure
 from lab import wait_for
 from tools import takeover
 
@@ -212,6 +212,22 @@ def test_nothing_dead_is_left(start):
     lab = start()
     report = costs_nothing(lab, "failback, then all end", events.Failback(lab),
                            dead_after_s=6 * lab.purge_s)
+    assert not any(report["dead"].values()), report["dead"]
+
+
+@long
+def test_short_connections(start):
+    """They end on one node while the other one holds them: none comes back as a dead entry."""
+    lab = start()
+    event = events.Switch(lab)
+
+    def there_and_back():
+        event()
+        lab.hold(3)
+        events.Switch(lab)()
+
+    report = costs_nothing(lab, "short connections", there_and_back, dead_after_s=6 * lab.purge_s,
+                           traffic=Live(lab, connections=40, opened=100, lifetime=1))
     assert not any(report["dead"].values()), report["dead"]
 
 

@@ -6,6 +6,7 @@ The role is that of what was asked for last, in the end, whatever happened on th
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -208,6 +209,18 @@ def test_daemon_that_cannot_be_reached(pair, notify):
     notify.run(fw2, "BACKUP", code=3)
     away.rename(fw2.socket)
     wait_for(lambda: role(fw2) == "standby", 5, "fw2 to find what was asked for")
+
+
+def test_daemon_that_hangs(pair, notify):
+    """It is said, after some seconds, and done when it goes on."""
+    _, fw2 = pair
+    fw2.daemon.send_signal(signal.SIGSTOP)
+    try:
+        said = notify.run(fw2, "MASTER", code=3)
+    finally:
+        fw2.daemon.send_signal(signal.SIGCONT)
+    assert "did not answer within 10 s" in said and "not done yet, but recorded" in said
+    wait_for(lambda: role(fw2) == "active", 5, "fw2 to find what was asked for")
 
 
 # -- what was asked for last -----------------------------------------------------------------

@@ -52,7 +52,7 @@
 #define TWO_US		(3 * S_US)
 #define FLUSH_US	(1 * S_US)
 #define STRAY_US	(1500 * MS)
-#define LAPSING_US	(180 * S_US)	/* what a standby would have for so long only is left to its timeout */
+#define LAPSING_US	(60 * S_US)	/* what a standby would have for so long only is left to its timeout */
 #define KNOWN_US	(300 * MS)	/* a daemon knows what is there for so long */
 
 /*

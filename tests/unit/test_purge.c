@@ -349,7 +349,7 @@ END_TEST
 START_TEST(short_ones_and_offloaded_ones)
 {
 	leftovers();
-	vk_tcp(&fw[0], 10)->expires_us = vc.now + 175000000;
+	vk_tcp(&fw[0], 10)->expires_us = vc.now + 58000000;
 	vk_tcp(&fw[0], 11)->f.status |= FLOW_S_OFFLOAD;
 	vc_run_s(STAYS_S);
 	ck_assert(vk_has(&fw[0], 10, 19));
