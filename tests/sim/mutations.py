@@ -247,6 +247,6 @@ MUTATIONS = [
         (PURGE, "(uint32_t)(n->conf.purge_us / 1000000)) != LOCAL_USE_NONE)",
          "(uint32_t)(n->conf.purge_us / 1000000)) == LOCAL_USE_UNKNOWN)")], second=True),
     M("claim_failed", "node", "a claim does not name what the kernel refused", [
-        (CLAIM, "\tname(&p->claim, hash);\n\tname(&p->next_claim, hash);",
-         "\t(void)p;\n\t(void)hash;")], second=True),
+        (CLAIM, "\t(void)name(&p->next_claim, hash);\n\treturn name(&p->claim, hash);",
+         "\t(void)p;\n\t(void)hash;\n\treturn false;")], second=True),
 ]

@@ -188,6 +188,61 @@ START_TEST(half_open_and_acknowledged)
 }
 END_TEST
 
+/* A packet in the middle of the flow makes an entry with a translation of its own. */
+static void
+stray(struct vnode *v, uint16_t port, uint16_t translated)
+{
+	struct flow	 f;
+
+	mk_flow(&f, IPPROTO_TCP, port);
+	f.reply.l4dst = translated;
+	vk_new(v, &f);
+}
+
+/* That is told, and gives way wherever it was taken to what whoever knows better tells. */
+START_TEST(strays_are_told)
+{
+	struct flow	 f;
+
+	vc_cut(&fw[0], &fw[2], true);
+	vk_open(&fw[0], 10, 10);
+	vc_run_ms(100);
+	stray(&fw[1], 10, 777);
+	vc_wait(vn_copies_tcp(&fw[2], &fw[1], 10, &f));
+	ck_assert(f.stray);
+	vn_takeover(&fw[2]);
+	ck_assert_uint_eq(vk_tcp(&fw[2], 10)->f.reply.l4dst, 777);
+	vk_packet(&fw[2], vk_tcp(&fw[2], 10));
+	vc_cut(&fw[0], &fw[2], false);
+	vc_wait(vk_tcp(&fw[2], 10) != NULL && vk_tcp(&fw[2], 10)->f.reply.l4dst == 10);
+	vc_settle();
+	ck_assert(vn_owns_tcp(&fw[2], 10, &f));
+	ck_assert(!f.stray);
+}
+END_TEST
+
+/* It comes between the takeover and the kernel. */
+START_TEST(strays_in_between)
+{
+	struct flow	 f;
+
+	vk_open(&fw[0], 10, 10);
+	vc_settle();
+	vn_die(&fw[0]);
+	fw[1].stop_work = true;
+	node_takeover(fw[1].node, NODE_TAKEOVER, vc.now);
+	vc_run_ms(10);
+	ck_assert_uint_gt(fw[1].njobs, 0);
+	stray(&fw[1], 10, 777);
+	fw[1].stop_work = false;
+	vc_wait(vk_tcp(&fw[1], 10) != NULL && vk_tcp(&fw[1], 10)->f.reply.l4dst == 10);
+	vc_run_ms(500);
+	ck_assert(vn_owns_tcp(&fw[1], 10, &f));
+	ck_assert_uint_eq(f.reply.l4dst, 10);
+	ck_assert(!f.stray);
+}
+END_TEST
+
 /* In use here, and the peer tells that the tuple was born again. */
 START_TEST(younger_lives_replace)
 {
@@ -346,6 +401,22 @@ START_TEST(refused_and_retried)
 	before = fw[1].ops[KOP_CREATE];
 	vc_run_s(70);
 	ck_assert_uint_eq(fw[1].ops[KOP_CREATE], before);
+}
+END_TEST
+
+/* What is refused for the first time does not wait for what is refused all the time. */
+START_TEST(new_refusals_are_retried_soon)
+{
+	fw[0].refuses[0] = fw[0].refuses[1] = 10;
+	vk_open(&fw[1], 10, 10);
+	vc_wait(node_refused(fw[0].node) == 1);
+	vc_run_s(40);
+	fw[0].refuses[1] = 11;
+	vk_open(&fw[1], 11, 11);
+	vc_wait(node_refused(fw[0].node) == 2);
+	fw[0].refuses[1] = 10;
+	vc_run_ms(1500);
+	ck_assert(vk_has(&fw[0], 11, 11));
 }
 END_TEST
 
@@ -823,6 +894,7 @@ main(void)
 	tcase_add_test(one, opened_after_the_release);
 	tcase_add_test(one, closed_here);
 	tcase_add_test(one, opened_again_elsewhere);
+	tcase_add_test(one, strays_in_between);
 	tcase_add_test(one, half_open_here);
 	tcase_add_test(one, half_open_and_acknowledged);
 	tcase_add_test(one, younger_lives_replace);
@@ -831,6 +903,7 @@ main(void)
 	tcase_add_test(one, held_for_the_peer);
 	tcase_add_test(one, queue_overflow);
 	tcase_add_test(refused, refused_and_retried);
+	tcase_add_test(refused, new_refusals_are_retried_soon);
 	tcase_add_test(refused, retries_end_with_the_flow);
 	tcase_add_test(refused, no_retries_on_a_standby);
 	tcase_add_test(pass, peer_stops_being_active);
@@ -845,6 +918,7 @@ main(void)
 	tcase_add_test(pass, reads_its_kernel_first);
 	tcase_add_test(pass, starts_beside_a_blind_peer);
 	tcase_add_test(pass, starts_beside_two);
+	tcase_add_test(silence, strays_are_told);
 	tcase_add_loop_test(scripts, master_through_a_partition, 0, 2);
 	tcase_add_loop_test(scripts, split_that_heals, 0, 2);
 	tcase_add_test(scripts, asked_while_it_was_down);

@@ -427,6 +427,28 @@ END_TEST
 /* --- removals are no ends -------------------------------------------------------------------- */
 
 /* An operator flushes a standby's kernel: nobody else loses anything. */
+/* It becomes active before the kernel has done what the standby wanted: the flows stay, or come back. */
+START_TEST(flush_before_a_takeover)
+{
+	leftovers();
+	vk_open(&fw[1], 30, 39);
+	vc_settle();
+	vn_takeover(&fw[0]);
+	vn_release(&fw[0]);
+	vc_settle();
+	ck_assert(vk_has(&fw[0], 30, 39));
+	fw[0].stop_work = true;
+	node_flush_kernel(fw[0].node);
+	vc_run_ms(10);
+	ck_assert_uint_gt(fw[0].njobs, 0);
+	node_takeover(fw[0].node, NODE_TAKEOVER, vc.now);
+	vc_run_ms(10);
+	fw[0].stop_work = false;
+	vc_settle();
+	ck_assert(vk_has(&fw[0], 30, 39));
+}
+END_TEST
+
 START_TEST(flush_on_a_standby)
 {
 	switched();
@@ -756,6 +778,7 @@ main(void)
 	tcase_add_test(three, not_while_another_tells_it);
 	tcase_add_test(three, not_while_another_tells_another_life);
 	tcase_add_test(three, in_use_is_no_end);
+	tcase_add_test(removed, flush_before_a_takeover);
 	tcase_add_test(removed, flush_on_a_standby);
 	tcase_add_test(removed, flush_on_the_active_node);
 	tcase_add_test(removed, flush_beside_another);
