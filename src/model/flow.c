@@ -339,7 +339,6 @@ get_tcp(struct rbuf *r, struct flow *f)
 	return 0;
 }
 
-/* One attribute; *known says whether this version has a field for it. */
 static int
 get_copy(struct rbuf *r, struct flow *f)
 {
@@ -350,6 +349,7 @@ get_copy(struct rbuf *r, struct flow *f)
 	return 0;
 }
 
+/* One attribute; *known says whether this version has a field for it. */
 static int
 get_attr(uint8_t type, struct rbuf *r, struct flow *f, bool *known)
 {
