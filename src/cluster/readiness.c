@@ -169,7 +169,8 @@ peer_ready(const struct node *n, unsigned peer, char *reason)
 		return lost_ready(n, peer, reason);
 	default:
 		snprintf(reason, NODE_REASON_MAX, "not equal to %s: %s%s", session_name(s), why,
-		    session_refuses_us(n, s) ? "; it REFUSES what we send: compare the key files, and the packet filters" : "");
+		    session_refuses_us(n, s) ? "; it REFUSES what we send: compare the key files, and the "
+		    "packet filters" : "");
 		return false;
 	}
 }

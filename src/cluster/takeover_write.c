@@ -53,7 +53,8 @@ submit_mended(struct node *n)
 {
 	struct takeover	*t = n->takeover;
 
-	return !t->making_room && submit_one(n, &t->redo) && submit_one(n, &t->look) && submit_one(n, &t->undo);
+	return !t->making_room && submit_one(n, &t->redo) && submit_one(n, &t->look) &&
+	    submit_one(n, &t->undo);
 }
 
 bool

@@ -243,7 +243,8 @@ flow_pack(const struct flow *f, uint8_t *out, size_t cap)
 		if (f->born != 0 && !f->found && FLOW_KNOWN_MAX >= FLOW_A_BORN)
 			put_born(&w, f);
 		if ((f->copy || f->stray) && FLOW_KNOWN_MAX >= FLOW_A_COPY)
-			put_uint_attr(&w, FLOW_A_COPY, (f->copy ? COPY_UNUSED : 0u) | (f->stray ? COPY_STRAY : 0u));
+			put_uint_attr(&w, FLOW_A_COPY,
+			    (f->copy ? COPY_UNUSED : 0u) | (f->stray ? COPY_STRAY : 0u));
 		if (f->born != 0 && f->found && FLOW_KNOWN_MAX >= FLOW_A_FOUND)
 			put_born(&w, f);
 	}
