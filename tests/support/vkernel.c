@@ -139,8 +139,12 @@ vk_show(const struct vnode *v, const struct vk_entry *e, struct flow *f)
 		f->has |= FLOW_HAS_PACKETS;
 	if (e->expires_us == NEVER_US)
 		f->has &= ~FLOW_HAS_TIMEOUT;
-	f->timeout_s = e->expires_us >= vc.now + 2000000 && e->expires_us != NEVER_US ?
-	    (uint32_t)((e->expires_us - vc.now) / 1000000) : 1;
+	if (e->expires_us == NEVER_US)
+		f->timeout_s = 0;
+	else if (e->expires_us < vc.now + 2000000)
+		f->timeout_s = 1;		/* as kct shows the last second */
+	else
+		f->timeout_s = (uint32_t)((e->expires_us - vc.now) / 1000000);
 }
 
 /* --- events ----------------------------------------------------------------------- */
