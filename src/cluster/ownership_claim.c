@@ -63,6 +63,8 @@ name(struct claim *c, uint64_t hash)
 	uint64_t	*more;
 	uint32_t	 i, cap;
 
+	if (c->crowded)
+		return false;
 	for (i = 0; i < c->n; i++)
 		if (c->except[i] == hash)
 			return false;

@@ -318,7 +318,8 @@ static void
 deleted(struct node *n, const struct kjob *j)
 {
 	const struct kitem	*it;
-	bool			 ended = j->tag == TAG_FLUSH || j->tag == TAG_ENDED;
+	bool			 flushed = j->tag == TAG_FLUSH && ownership_active(n);
+	bool			 ended = flushed || j->tag == TAG_ENDED;
 	uint32_t		 i;
 
 	for (i = 0; i < j->n; i++) {
@@ -326,7 +327,7 @@ deleted(struct node *n, const struct kjob *j)
 		/* another entry may have taken the place of the one that was meant */
 		if (it->err < 0 && (it->err != -ENOENT || it->id != 0))
 			continue;
-		if (j->tag == TAG_FLUSH && it->err == 0)
+		if (flushed && it->err == 0)
 			ownership_ended_by_us(n, j->bytes + it->off, it->len);
 		local_removed(n->local, j->bytes + it->off, it->len, ended, freshness_delete_us(n),
 		    n->now_us);
@@ -362,8 +363,8 @@ purge_run(struct node *n)
 	struct purge	*p = n->purge;
 
 	submit_ended(n);
-	/* what a standby was told to flush is not what an active node carries */
-	if (p->flush_standby && ownership_active(n))
+	/* what a standby was told to flush is not what an active node carries, nor the other way round */
+	if (p->flush_standby == ownership_active(n))
 		p->flushing = false;
 	if (p->flushing)
 		return flush_some(n);

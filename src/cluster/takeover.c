@@ -362,7 +362,7 @@ end_walk(struct node *n)
 			if (ownership_active(n))
 				plan_retry(n, i);
 		}
-	if (ownership_active(n))
+	if (ownership_active(n) && (t->wrote > 0 || t->fully != 0))
 		windows_look(n);
 	/* a pass over one peer is not what a node that has just started waits for */
 	if (ownership_active(n) && t->todo == 0 && (t->command || !ownership_resuming(n)))
@@ -528,6 +528,7 @@ abandon_walk(struct node *n)
 	kjob_free(t->job);
 	kjob_free(t->drop);
 	t->job = t->drop = NULL;
+	t->making_room = false;
 }
 
 void
@@ -587,6 +588,7 @@ takeover_stop(struct node *n)
 		t->refused[i] = t->retry_us[i] = t->backoff_us[i] = 0;
 	}
 	t->queued = false;
+	t->nagain = 0;
 	give_up(n, "this node was released meanwhile");
 }
 
@@ -599,12 +601,30 @@ takeover_shutdown(struct node *n)
 
 /* --- time -------------------------------------------------------------------------------------- */
 
+void
+takeover_again(struct node *n, unsigned peer, const uint8_t *key, size_t klen)
+{
+	struct takeover	*t = n->takeover;
+	struct again	*a;
+
+	if (t->backoff_us[peer] <= RETRY_US || t->nagain == AGAIN_MAX)
+		return;
+	a = &t->again[t->nagain++];
+	a->due_us = n->now_us + RETRY_US;
+	a->klen = klen;
+	memcpy(a->key, key, klen);
+}
+
 static void
 retry(struct node *n)
 {
 	struct takeover	*t = n->takeover;
 	unsigned	 i;
 
+	for (i = 0; i < t->nagain && n->now_us >= t->again[i].due_us; i++)
+		takeover_follow_key(n, t->again[i].key, t->again[i].klen);
+	t->nagain -= i;
+	memmove(t->again, t->again + i, t->nagain * sizeof(t->again[0]));
 	for (i = 0; i < n->npeers; i++)
 		if (t->retry_us[i] != 0 && n->now_us >= t->retry_us[i]) {
 			t->retry_us[i] = 0;
@@ -679,6 +699,8 @@ takeover_due(const struct node *n)
 
 	if (may_follow(n))
 		due = t->adopt_us + FOLLOW_US;
+	if (t->nagain > 0 && t->again[0].due_us < due)
+		due = t->again[0].due_us;
 	for (i = 0; i < n->npeers; i++)
 		if (t->retry_us[i] != 0 && t->retry_us[i] < due)
 			due = t->retry_us[i];

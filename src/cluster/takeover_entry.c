@@ -125,6 +125,13 @@ closes(const struct flow *theirs, const struct flow *ours)
 	    ours->tcp_state <= FLOW_TCP_ESTABLISHED;
 }
 
+/* Is the connection in its handshake there, and established here? */
+static bool
+is_handshake_of(const struct flow *theirs, const struct flow *ours)
+{
+	return flow_half_open(theirs) && ours->tcp_state == FLOW_TCP_ESTABLISHED;
+}
+
 static enum verdict
 against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool full)
 {
@@ -136,18 +143,11 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		return ENTRY_WRITE;
 	switch (flow_compare_lives(theirs, &ours)) {
 	case FLOW_LIFE_SAME:
-		/* one stray is as wrong as another */
-		if (theirs->stray && !ours.copy)
-			break;
-		/* what cannot be written in place is wrong in the entry of a stray */
-		if (local_stray(n->local, own) && !is_made_alike(theirs, &ours))
+		/* what cannot be written in place is wrong in the entry of a stray; another stray is no better */
+		if (local_stray(n->local, own) && !theirs->stray && !is_made_alike(theirs, &ours))
 			return ENTRY_REPLACE;
-		/* this kernel chose another translation, or the peer had that of a stray */
-		if (memcmp(&theirs->reply, &ours.reply, sizeof(ours.reply)) != 0) {
-			if (spare && !theirs->stray && local_id(n->local, own) == 0 && ours.master_proto == 0)
-				return ENTRY_REPLACE;
-			break;
-		}
+		if (memcmp(&theirs->reply, &ours.reply, sizeof(ours.reply)) != 0)
+			break;		/* this kernel chose another translation */
 		/* a handshake that began here and ended there */
 		exact = flow_same_birth(theirs, &ours);
 		/* both ends have closed it, wherever that was seen: what opens it again is born later */
@@ -155,10 +155,12 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 			return flow_closed(theirs) ? ENTRY_WRITE : ENTRY_HERE;
 		if (flow_behind(&ours, theirs) && (exact || (flow_half_open(&ours) && !theirs->copy)))
 			return ENTRY_WRITE;
+		if (theirs->stray && !ours.copy)
+			break;
 		/* a copy must not be renewed from a copy; what a stray has made is none */
 		if (theirs->copy && !local_stray(n->local, own))
 			break;
-		if (spare && (full || differs(theirs, &ours)))
+		if (spare && (full || differs(theirs, &ours)) && !is_handshake_of(theirs, &ours))
 			return ENTRY_WRITE;
 		/*
 		 * Nor may one that was used become what it was before, or what a

@@ -38,6 +38,15 @@ struct queue {
 	unsigned	 n, cap;
 };
 
+#define AGAIN_MAX	64u
+
+/* A key that is looked at again at that time. */
+struct again {
+	uint64_t	 due_us;
+	size_t		 klen;
+	uint8_t		 key[FLOW_KEY_MAX];
+};
+
 struct takeover {
 	/* what is due */
 	uint32_t	 todo;		/* set of peers to be walked over */
@@ -75,11 +84,21 @@ struct takeover {
 	bool		 command;	/* the walk is that of a command */
 	struct node_taken result;
 
+	struct again	 again[AGAIN_MAX];	/* refused for the first time, the oldest one first */
+	unsigned	 nagain;
+
 	/* what was refused */
 	uint64_t	 refused[NODE_PEERS_MAX];	/* in the last walk over the peer, and since */
 	uint64_t	 retry_us[NODE_PEERS_MAX];	/* 0: not */
 	uint64_t	 backoff_us[NODE_PEERS_MAX];
 };
+
+/* takeover.c */
+/*
+ * Look at that key again in a second, if the peer's next retry comes later;
+ * what there is no room for waits for that.
+ */
+void		 takeover_again(struct node *n, unsigned peer, const uint8_t *key, size_t klen);
 
 /* takeover_entry.c */
 /*

@@ -179,6 +179,23 @@ lost_expectation(struct takeover *t, const struct kjob *j, const struct kitem *i
 	return true;
 }
 
+/*
+ * Was it refused because a stray has made the entry meanwhile, with another
+ * translation?  That gives way, now that it is known.
+ */
+static bool
+gives_way(struct node *n, const struct kitem *it, const uint8_t *body)
+{
+	size_t		 klen = flow_key_len(body, it->len);
+	uint32_t	 h = local_find(n->local, body, klen);
+
+	if (it->err != -EEXIST || h == FTAB_NIL || !local_stray(n->local, h) ||
+	    local_id(n->local, h) == 0)
+		return false;
+	takeover_follow_key(n, body, klen);
+	return true;
+}
+
 static void
 refused(struct node *n, const struct kjob *j, const struct kitem *it)
 {
@@ -190,14 +207,14 @@ refused(struct node *n, const struct kjob *j, const struct kitem *it)
 		t->spoilt = t->unsure = true;
 		return;
 	}
-	if (lost_expectation(t, j, it))
+	if (lost_expectation(t, j, it) || gives_way(n, it, body))
 		return;
 	if (counts(t, j))
 		note_failure(&t->result, j, it);
 	t->refused[peer]++;
 	/* what is refused for the first time is tried again soon */
 	if (ownership_claim_except(n, peer, body, flow_key_len(body, it->len)))
-		t->backoff_us[peer] = t->retry_us[peer] = 0;
+		takeover_again(n, peer, body, flow_key_len(body, it->len));
 	/* an older life may have been removed to make room for it */
 	t->unsure |= local_find(n->local, body, flow_key_len(body, it->len)) != FTAB_NIL;
 }
@@ -301,6 +318,10 @@ written(struct node *n, const struct kjob *j, const struct kitem *it)
 		return;
 	/* the end of an expectation may be that of one that had to make room for it: the kernel is asked */
 	if (!f.expect && is_news(n, &f, body, klen, it->there)) {
+		if (j->tag != TAG_MEND && !local_lets_through(n->local, &f))
+			(void)ownership_claim_except(n, j->tag & ((1u << TAG_PEER_BITS) - 1), body, klen);
+		if (f.proto == IPPROTO_TCP)
+			local_set_liberal(n->local, body, klen, true);
 		if (!it->there)
 			local_forget_id(n->local, body, klen);
 		mend_newer(n, body, it->len);

@@ -55,7 +55,7 @@ local_copied(struct local *l, uint32_t h, bool there)
 	uint8_t	*marks = feed_marks(l->feed, h);
 	bool	 known = (*marks & LM_COPY) && !(*marks & LM_BASE_UNKNOWN);
 
-	*marks = LM_COPY;
+	*marks = (uint8_t)((*marks & LM_STRAY) | LM_COPY);
 	/* writing over a copy in place leaves its counter alone */
 	if (there ? !known : !count(l, h, 0))
 		*marks |= LM_BASE_UNKNOWN;

@@ -210,8 +210,12 @@ is_alive(const struct ctl *c)
 		return false;
 	len = snprintf(text, sizeof(text), "{\"proto\":%d,\"cmd\":\"ready\"}", CTL_PROTO);
 	ctl_hdr_put(hdr, CTL_REQUEST, (uint32_t)len);
-	yes = send(fd, hdr, sizeof(hdr), MSG_NOSIGNAL | MSG_MORE) == (ssize_t)sizeof(hdr) &&
-	    send(fd, text, (size_t)len, MSG_NOSIGNAL) == len && recv(fd, hdr, 1, 0) == 1;
+	/* one that turns us away answers as well */
+	(void)send(fd, hdr, sizeof(hdr), MSG_NOSIGNAL | MSG_MORE);
+	(void)send(fd, text, (size_t)len, MSG_NOSIGNAL);
+	do
+		yes = recv(fd, hdr, 1, 0) == 1;
+	while (!yes && errno == EINTR);
 	close(fd);
 	return yes;
 }
@@ -220,16 +224,17 @@ static int
 read_answer(struct conn *cn)
 {
 	ssize_t	 n;
-	int	 rc;
+	int	 rc, error;
 
 	while (cn->result == NULL && !cn->stopped) {
 		n = recv(cn->fd, cn->buf + cn->len, cn->cap - cn->len, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && errno == EAGAIN && cn->c->timeout_s == 0 && is_alive(cn->c))
+		error = errno;
+		if (n < 0 && error == EAGAIN && cn->c->timeout_s == 0 && is_alive(cn->c))
 			continue;
 		if (n <= 0) {
-			explain_read(cn->c, n < 0 ? errno : 0);
+			explain_read(cn->c, n == 0 ? 0 : error);
 			return -1;
 		}
 		cn->len += (size_t)n;

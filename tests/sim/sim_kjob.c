@@ -135,6 +135,11 @@ work_create(struct vnode *v, struct kjob *j, struct kitem *it)
 	k = &v->kernel[slot];
 	s = k->s;
 	it->there = s.there;
+	/* as kct does: another flow has the tuple */
+	if (s.there && s.port != (f.status & FLOW_S_SRC_NAT ? f.reply.l4dst : 0)) {
+		it->err = -EEXIST;
+		return;
+	}
 	if (!s.there && !create_flow(v, j, it, &f, &s))
 		return;
 	if (k->s.there) {

@@ -329,7 +329,7 @@ can_have(const struct vnode *v, struct kjob *j, struct flow *f)
 	return true;
 }
 
-/* What is there keeps its translation and its counter, and bits of the status are only ever set. */
+/* What is there keeps its counter, and bits of the status are only ever set. */
 static void
 update(struct vk_entry *e, const struct flow *f)
 {
@@ -357,6 +357,11 @@ create(struct vnode *v, struct kjob *j, struct kitem *it)
 	f.timeout_s = it->timeout_s;
 	e = vk_find(v, &f);
 	it->there = e != NULL && e->there;
+	/* as kct does */
+	if (it->there && !f.expect && memcmp(&e->f.reply, &f.reply, sizeof(f.reply)) != 0) {
+		it->err = -EEXIST;
+		return;
+	}
 	if (it->there) {
 		j->updated++;
 		update(e, &f);
