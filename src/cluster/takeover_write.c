@@ -92,6 +92,23 @@ drop(struct node *n, const uint8_t *key, size_t klen)
 	return kjob_add(n->takeover->drop, key, klen, own != FTAB_NIL ? local_id(n->local, own) : 0) == 0;
 }
 
+/*
+ * What the peer told may be about to lapse there while packets that tell no
+ * event keep it alive here: what is written over does not get less than it had.
+ */
+static uint32_t
+timeout_over(const struct node *n, const struct flow *f, const uint8_t *key, size_t klen,
+    uint32_t told_s)
+{
+	uint32_t	 own = local_find(n->local, key, klen);
+	struct flow	 ours;
+
+	if (own != FTAB_NIL && !f->expect && local_load(n->local, own, &ours) &&
+	    flow_timeout_class(&ours) == flow_timeout_class(f) && ours.timeout_s > told_s)
+		return ours.timeout_s;
+	return told_s;
+}
+
 bool
 takeover_put(struct node *n, unsigned peer, uint32_t h, enum verdict v, const struct flow *f)
 {
@@ -99,6 +116,7 @@ takeover_put(struct node *n, unsigned peer, uint32_t h, enum verdict v, const st
 	struct ftab_meta	*m = ftab_meta(recv_table(n->recv[peer]), h);
 	const uint8_t		*body;
 	size_t			 len;
+	uint32_t		 told_s;
 
 	body = ftab_body(recv_table(n->recv[peer]), h, &len);
 	if (v == ENTRY_LOOSEN)
@@ -114,7 +132,9 @@ takeover_put(struct node *n, unsigned peer, uint32_t h, enum verdict v, const st
 		return false;
 	if (v == ENTRY_REPLACE_REVERSED && !drop(n, t->in_way, t->in_way_len))
 		return false;
-	if (kjob_add(t->job, body, len, takeover_timeout(n, f, m->timeout_s)) < 0)
+	told_s = v == ENTRY_WRITE ?
+	    timeout_over(n, f, body, flow_key_len(body, len), m->timeout_s) : m->timeout_s;
+	if (kjob_add(t->job, body, len, takeover_timeout(n, f, told_s)) < 0)
 		return false;
 	m->touched = t->number;
 	return true;

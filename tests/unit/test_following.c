@@ -462,6 +462,23 @@ START_TEST(no_retries_on_a_standby)
 }
 END_TEST
 
+/* It is about to lapse where no packets come any more: that says nothing of where they come. */
+START_TEST(never_shortened)
+{
+	vk_open(&fw[0], 10, 10);
+	vc_settle();
+	vn_takeover(&fw[1]);
+	vc_settle();
+	vk_tcp(&fw[0], 10)->expires_us = vc.now + 5000000;
+	node_resync(fw[0].node);
+	vc_settle();
+	vc_run_ms(500);
+	vn_takeover(&fw[1]);
+	vc_settle();
+	ck_assert_uint_gt(vk_tcp(&fw[1], 10)->expires_us, vc.now + 60000000);
+}
+END_TEST
+
 /* --- passes ------------------------------------------------------------------------------------ */
 
 /*
@@ -904,6 +921,7 @@ main(void)
 	tcase_add_test(one, held_for_the_peer);
 	tcase_add_test(one, queue_overflow);
 	tcase_add_test(refused, refused_and_retried);
+	tcase_add_test(refused, never_shortened);
 	tcase_add_test(refused, new_refusals_are_retried_soon);
 	tcase_add_test(refused, retries_end_with_the_flow);
 	tcase_add_test(refused, no_retries_on_a_standby);
