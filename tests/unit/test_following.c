@@ -466,6 +466,8 @@ END_TEST
 START_TEST(never_shortened)
 {
 	vk_open(&fw[0], 10, 10);
+	vk_tcp(&fw[0], 10)->f.timeout_s = 432000;
+	vk_mark(&fw[0], vk_tcp(&fw[0], 10), 1, false);
 	vc_settle();
 	vn_takeover(&fw[1]);
 	vc_settle();
