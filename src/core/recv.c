@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "ctsync/flow.h"
+#include "ctsync/log.h"
 #include "recv_frame.h"
 
 #define ACK_FRAMES		32
@@ -465,6 +466,7 @@ static void
 compare(struct recv *r, const struct parsed *f, uint64_t now_us)
 {
 	uint64_t	 age;
+	bool		 was_persistent = r->mend.persistent;
 
 	if (!r->comparing || !f->has_digest || r->table_full || r->refused)
 		return;
@@ -474,6 +476,12 @@ compare(struct recv *r, const struct parsed *f, uint64_t now_us)
 	if (f->digest.sum != r->digest.sum || f->digest.flows != r->digest.flows) {
 		r->equal = false;
 		mend_differed(r, now_us);
+		if (r->mend.persistent && !was_persistent)
+			log_msg(LOG_ERR, "the copy of a peer stays different whatever is resent: %u flows, sum "
+			    "%016llx here, %u flows, sum %016llx there; %llu differences were found so far; "
+			    "please report this", r->digest.flows, (unsigned long long)r->digest.sum,
+			    f->digest.flows, (unsigned long long)f->digest.sum,
+			    (unsigned long long)r->stats.differed);
 		return;
 	}
 	r->stats.compared++;
