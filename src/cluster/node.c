@@ -361,20 +361,12 @@ node_resync(struct node *n)
 		recv_resync(n->recv[i]);
 }
 
-/* Is what the peers told still to be taken? */
-static bool
-is_taking(const struct node *n)
-{
-	return takeover_running(n) ||
-	    (ownership_active(n) && (ownership_resuming(n) || !takeover_complete(n)));
-}
-
 int
 node_flush_remote(struct node *n)
 {
 	unsigned	 i;
 
-	if (is_taking(n))
+	if (takeover_running(n) || ownership_taking(n))
 		return -EAGAIN;
 	for (i = 0; i < n->npeers; i++) {
 		session_flushed(n->session[i]);

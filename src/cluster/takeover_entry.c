@@ -152,16 +152,16 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		exact = flow_same_birth(theirs, &ours);
 		/* both ends have closed it, wherever that was seen: what opens it again is born later */
 		if (exact && flow_closed(&ours) != flow_closed(theirs))
-			return flow_closed(theirs) ? ENTRY_WRITE : ENTRY_HERE;
+			return flow_closed(theirs) ? ENTRY_OVER : ENTRY_HERE;
 		if (flow_behind(&ours, theirs) && (exact || (flow_half_open(&ours) && !theirs->copy)))
-			return ENTRY_WRITE;
+			return ENTRY_OVER;
 		if (theirs->stray && !ours.copy)
 			break;
 		/* a copy must not be renewed from a copy; what a stray has made is none */
 		if (theirs->copy && !local_stray(n->local, own))
 			break;
 		if (spare && (full || differs(theirs, &ours)) && !is_handshake_of(theirs, &ours))
-			return ENTRY_WRITE;
+			return ENTRY_OVER;
 		/*
 		 * Nor may one that was used become what it was before, or what a
 		 * stray packet made there.  A close is what came of it, unless it
@@ -169,7 +169,7 @@ against_own(const struct node *n, const struct flow *theirs, uint32_t own, bool 
 		 */
 		if (is_idle(n, own, &ours) && !flow_behind(theirs, &ours) &&
 		    (closes(theirs, &ours) ? exact : full))
-			return ENTRY_WRITE;
+			return ENTRY_OVER;
 		break;
 	case FLOW_LIFE_YOUNGER:
 		return ENTRY_REPLACE;

@@ -27,7 +27,8 @@ enum verdict {
 	ENTRY_ENDED,		/* it has ended here */
 	ENTRY_HERE,		/* the kernel has it, or something younger */
 	ENTRY_LOOSEN,		/* the same, but its windows may be stale */
-	ENTRY_WRITE,
+	ENTRY_WRITE,		/* the kernel has nothing of it */
+	ENTRY_OVER,		/* the kernel has it: written in place */
 	ENTRY_REPLACE,		/* an older life has to go first */
 	ENTRY_REPLACE_REVERSED	/* an entry that a reply has made, see in_way */
 };

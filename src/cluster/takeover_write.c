@@ -132,7 +132,7 @@ takeover_put(struct node *n, unsigned peer, uint32_t h, enum verdict v, const st
 		return false;
 	if (v == ENTRY_REPLACE_REVERSED && !drop(n, t->in_way, t->in_way_len))
 		return false;
-	told_s = v == ENTRY_WRITE ?
+	told_s = v == ENTRY_OVER ?
 	    timeout_over(n, f, body, flow_key_len(body, len), m->timeout_s) : m->timeout_s;
 	if (kjob_add(t->job, body, len, takeover_timeout(n, f, told_s)) < 0)
 		return false;
@@ -293,21 +293,9 @@ mend_newer(struct node *n, const uint8_t *body, size_t len)
 }
 
 /*
- * May the kernel have had another entry under that key?  What is there keeps
- * the translation that it was made with, whatever is written over it.
+ * Has an event told of the entry meanwhile that is not overtaken by what was
+ * written?  Or had the kernel one of which nobody has told?
  */
-static bool
-may_be_other(const struct node *n, const struct flow *f, uint32_t h)
-{
-	struct flow	 ours;
-
-	if (h == FTAB_NIL)
-		return local_lets_through(n->local, f);
-	return local_id(n->local, h) != 0 && local_load(n->local, h, &ours) &&
-	    memcmp(&ours.reply, &f->reply, sizeof(f->reply)) != 0;
-}
-
-/* Has an event told of the entry meanwhile that is not overtaken by what was written? */
 static bool
 is_news(struct node *n, const struct flow *f, const uint8_t *key, size_t klen, bool there)
 {
@@ -315,7 +303,7 @@ is_news(struct node *n, const struct flow *f, const uint8_t *key, size_t klen, b
 	struct flow	 ours;
 
 	if (!local_newer(n->local, key, klen))
-		return there && may_be_other(n, f, h);
+		return there && h == FTAB_NIL && local_lets_through(n->local, f);
 	if (h == FTAB_NIL || local_stray(n->local, h) || !local_load(n->local, h, &ours) ||
 	    flow_compare_lives(f, &ours) != FLOW_LIFE_SAME ||
 	    !(flow_behind(&ours, f) || (flow_closed(f) && flow_same_birth(f, &ours))))

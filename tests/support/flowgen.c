@@ -115,6 +115,7 @@ fg_born(struct flow *f)
 	while (f->born == 0);
 	f->found = fg_value() % 3 == 0;
 	f->copy = fg_value() % 3 == 0;
+	f->stray = fg_value() % 5 == 0;
 }
 
 /* --- what few flows have ---------------------------------------------------- */
@@ -370,6 +371,7 @@ fg_same(const struct flow *a, const struct flow *b)
 	ck_assert_uint_eq(a->born, b->born);
 	ck_assert_int_eq(a->found, b->found);
 	ck_assert_int_eq(a->copy, b->copy);
+	ck_assert_int_eq(a->stray, b->stray);
 	ck_assert_uint_eq(a->commanded, b->commanded);
 	ck_assert_uint_eq(a->tcp_state, b->tcp_state);
 	ck_assert_mem_eq(a->tcp_flags, b->tcp_flags, 2);

@@ -508,6 +508,32 @@ START_TEST(born_rules)
 }
 END_TEST
 
+/* What is known of an entry's use: bits, not all of them 0, and only of flows. */
+START_TEST(copy_rules)
+{
+	struct flow	 f;
+	uint8_t		 body[FLOW_BODY_MAX];
+	size_t		 len;
+
+	ck_assert_int_eq(UNPACK(17, "\1\1\6", &f), 0);
+	ck_assert(!f.copy && !f.stray);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x10\1\1", &f), 0);
+	ck_assert(f.copy && !f.stray);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x10\1\2", &f), 0);
+	ck_assert(!f.copy && f.stray);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x10\1\3", &f), 0);
+	ck_assert(f.copy && f.stray);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x10\1\0", &f), -EBADMSG);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x10\1\4", &f), -EBADMSG);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x10\0", &f), -EBADMSG);
+	ck_assert_int_eq(UNPACK(17, "\1\1\6\x10\2\0\1", &f), -EBADMSG);
+	fg_expect(&f, AF_INET, IPPROTO_TCP, FLOW_ZONE_NONE);
+	len = flow_pack(&f, body, sizeof(body));
+	memcpy(body + len, "\x10\1\2", 3);
+	ck_assert_int_eq(flow_unpack(body, len + 3, &f), -EBADMSG);
+}
+END_TEST
+
 START_TEST(attributes_of_later_versions)
 {
 	static const char	 tail[] = "\x12\0\x13\1x\x7f\3abc";
@@ -846,6 +872,7 @@ main(void)
 	tcase_add_test(tc, attribute_rules);
 	tcase_add_test(tc, tcp_rules);
 	tcase_add_test(tc, born_rules);
+	tcase_add_test(tc, copy_rules);
 	tcase_add_test(tc, attributes_of_later_versions);
 	tcase_add_test(tc, too_long);
 	tcase_add_test(tc, keys);
